@@ -1,1 +1,11 @@
-//! See the crate's description.
+//! A replicated state machine library, and a lock service replicated by it.
+//!
+//! * [`consensus`]: the pure core. Raft's rules, no input or output, no clock.
+//! * [`rsm`]: the library: any program with deterministic, non-blocking RPC handlers can be replicated by it.
+//! * [`locks`]: the lock service, its first user, and the caching lock client.
+//! * [`programs`]: what the command-line programs of this crate share.
+
+pub mod consensus;
+pub mod locks;
+pub mod programs;
+pub mod rsm;

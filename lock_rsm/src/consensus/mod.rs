@@ -1,0 +1,1 @@
+//! The consensus core: a pure, deterministic state machine that follows the rules of Raft.

@@ -1,0 +1,1 @@
+//! The lock service and the caching lock client.

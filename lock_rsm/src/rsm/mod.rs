@@ -1,0 +1,1 @@
+//! The RSM library: replicates a program of deterministic, non-blocking RPC handlers.
