@@ -1,0 +1,103 @@
+//! The messages between replicas: every one of them, with its source, target and meaning.
+
+use super::types::{Entry, SnapshotMeta, Viewstamp};
+use super::wire_bytes;
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+/// A message between two replicas. One-way: it may be lost, repeated, delayed and overtaken, and nobody waits for it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Message {
+    /// The sender's view number when it sent this. Whoever is behind catches up, except on the strength of a
+    /// [`Body::PreVote`], which must disturb nobody.
+    pub view: u64,
+    /// What it says.
+    pub body: Body,
+}
+
+/// What a message says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Body {
+    /// Pre-candidate to every voter: would you vote for me in the view after mine (§9.6)? Promises nothing.
+    PreVote {
+        /// The last entry of the asker's log.
+        last: Viewstamp,
+    },
+    /// Answer to [`Body::PreVote`], from anybody to the pre-candidate. Promises nothing.
+    PreVoteReply {
+        /// The view in which the pre-candidate would campaign.
+        campaign_view: u64,
+        /// Whether the asker's log is good enough and no master is alive as far as this replica knows.
+        granted: bool,
+    },
+    /// Candidate to every voter: vote for me in this view (§3.4). Sent once the candidate's own vote is on disk.
+    RequestVote {
+        /// The last entry of the candidate's log, on its disk.
+        last: Viewstamp,
+        /// The master itself asked for this election, so hearing from the master is no reason to ignore it (§4.2.3).
+        hand_over: bool,
+    },
+    /// Answer to [`Body::RequestVote`], from anybody to the candidate. Sent once the vote is on disk.
+    Vote {
+        /// Whether the vote of this view is the candidate's.
+        granted: bool,
+    },
+    /// Master to each member: entries of the log (§3.5). Without entries it asks whether `previous` is there.
+    Append {
+        /// The stamp of the entry before `entries`.
+        previous: Viewstamp,
+        /// Consecutive entries.
+        entries: Vec<Entry>,
+        /// The master's commit position.
+        committed: u64,
+    },
+    /// Slave to master: my log agrees with yours up to here. Sent once that much is on disk.
+    Appended {
+        /// Seq of the last entry that is known to agree.
+        matched: u64,
+    },
+    /// Slave to master: I do not have `previous`, start earlier (§3.5).
+    AppendRefused {
+        /// The `previous` of the refused `Append`.
+        previous: Viewstamp,
+        /// The slave's last entry that may agree: at most `previous.seq`, and of a view no later than `previous.view`.
+        hint: Viewstamp,
+    },
+    /// Master to each member, every heartbeat interval and for each batch of reads: I am the master of this view.
+    Heartbeat {
+        /// What this member has on disk for certain and is committed.
+        committed: u64,
+        /// The latest batch of reads; answering confirms all up to it (§6.4).
+        round: u64,
+        /// The master's clock when it sent this, milliseconds.
+        sent_ms: u64,
+    },
+    /// Answer to [`Body::Heartbeat`], at once: you are my master as far as I know.
+    HeartbeatReply {
+        /// As in the heartbeat.
+        round: u64,
+        /// As in the heartbeat: from then on this member waits an election timeout before it helps to replace the master.
+        sent_ms: u64,
+    },
+    /// Master to a member that lacks entries the master's log no longer has: a piece of a snapshot (§5).
+    Snapshot {
+        /// Which snapshot.
+        meta: SnapshotMeta,
+        /// Where `data` belongs in it.
+        offset: u64,
+        /// The bytes.
+        #[serde(with = "wire_bytes")]
+        data: Bytes,
+        /// Whether the snapshot ends with `data`.
+        done: bool,
+    },
+    /// Slave to master: how far the snapshot got. When it is installed the answer is [`Body::Appended`].
+    SnapshotReply {
+        /// Which snapshot.
+        stamp: Viewstamp,
+        /// The offset of the piece wanted next.
+        next: u64,
+    },
+    /// Master to the member that is to succeed it: start an election now (§3.10).
+    TimeoutNow,
+}
