@@ -1,1 +1,6 @@
-//! See the crate's description.
+//! Everything that tests YFS from outside: the lab checks against mounted directories, real work on a mount, the
+//! runs in which replicas are killed meanwhile, and the benchmark. The programs of this crate are thin: what they do
+//! is here, in one module each.
+
+pub mod labs;
+pub mod rng;
