@@ -1,1 +1,11 @@
-//! See the crate's description.
+//! YFS: a shared file system with coherent write-back caching.
+//!
+//! * [`core`]: the file-system operations, the cache and the write-back, without FUSE, sockets, disks or clocks.
+//! * [`client`]: the core put onto the lock client and the extent client.
+//! * [`fuse`]: the kernel's requests turned into operations of the core.
+//! * [`cluster`]: starting, stopping and watching a cluster's processes.
+
+pub mod client;
+pub mod cluster;
+pub mod core;
+pub mod fuse;

@@ -1,0 +1,1 @@
+//! The core put onto the lock client and the extent client.

@@ -1,0 +1,1 @@
+//! Starting, stopping and watching a cluster's processes.

@@ -1,0 +1,16 @@
+//! The file-system core: operations on inodes under cached locks, with write-back in generations.
+//!
+//! It knows no FUSE, socket, disk, clock, thread or runtime: locks, store, clock and invalidations come in as the
+//! traits of [`traits`]. Every operation is an `async fn` that is ready at its first poll when the locks and the data
+//! are cached.
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
+pub mod errors;
+mod fs;
+pub mod traits;
+pub mod types;
+
+pub use errors::{FsError, StoreError};
+pub use fs::{Fs, Limits};
+pub use traits::{BootId, Clock, Extents, Invalidate, Locks, NoKernel, Op, ScanPage};
+pub use types::*;

@@ -1,0 +1,1 @@
+//! The kernel's requests turned into operations of the core.
