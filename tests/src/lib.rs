@@ -2,5 +2,10 @@
 //! runs in which replicas are killed meanwhile, and the benchmark. The programs of this crate are thin: what they do
 //! is here, in one module each.
 
+pub mod binaries;
+pub mod cluster;
+pub mod fire;
 pub mod labs;
+pub mod ports;
+pub mod process;
 pub mod rng;

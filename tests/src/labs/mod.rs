@@ -109,7 +109,7 @@ pub struct Lab<'a> {
     pub rng: Rng,
     /// Where the labs' lines go.
     pub out: &'a mut dyn Write,
-    /// In every name this run makes, so that runs do not meet (the labs use their process id).
+    /// In every name this run makes, so that runs do not meet (the labs use their process id alone).
     pub tag: String,
     /// The labs' sleep before a time stamp must have changed.
     pub settle: Duration,
@@ -120,7 +120,8 @@ pub struct Lab<'a> {
 impl<'a> Lab<'a> {
     /// A run on the operating system's files as the labs do it: `program` is run again for the second process.
     pub fn new(files: &'a dyn Files, seed: u64, out: &'a mut dyn Write, program: PathBuf) -> Lab<'a> {
-        let tag = std::process::id().to_string();
+        // Not seeded: a run repeated with its seed, or under a process id used before, finds its old files there.
+        let tag = format!("{}{}", std::process::id(), Rng::new(Rng::fresh_seed()).letters(4));
         let settle = Duration::from_secs(2);
         Lab { files, rng: Rng::new(seed), out, tag, settle, workers: Workers::Processes(program) }
     }
