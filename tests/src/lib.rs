@@ -9,3 +9,4 @@ pub mod labs;
 pub mod ports;
 pub mod process;
 pub mod rng;
+pub mod work;
