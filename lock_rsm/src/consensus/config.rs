@@ -31,6 +31,8 @@ pub struct Config {
     pub reads_max: usize,
     /// Entries kept in memory although a snapshot covers them, in bytes, so that a member slightly behind needs none.
     pub tail_bytes_max: usize,
+    /// The same, as long as a living member still has to get them.
+    pub pinned_bytes_max: usize,
     /// Largest piece of a snapshot.
     pub snapshot_chunk_bytes_max: usize,
     /// Seed of the election jitter. Different in every replica.
@@ -53,6 +55,7 @@ impl Config {
             uncommitted_bytes_max: 64 << 20,
             reads_max: 65_536,
             tail_bytes_max: 4 << 20,
+            pinned_bytes_max: 64 << 20,
             snapshot_chunk_bytes_max: 1 << 20,
             rng_seed,
         }

@@ -1,6 +1,6 @@
 //! The messages between replicas: every one of them, with its source, target and meaning.
 
-use super::types::{Entry, SnapshotMeta, Viewstamp};
+use super::types::{Entry, Payload, SnapshotMeta, Viewstamp};
 use super::wire_bytes;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -100,4 +100,37 @@ pub enum Body {
     },
     /// Master to the member that is to succeed it: start an election now (§3.10).
     TimeoutNow,
+}
+
+impl Message {
+    /// Whether it could come from a replica that keeps the rules. What could not is ignored.
+    pub(super) fn is_well_formed(&self) -> bool {
+        match &self.body {
+            Body::Append { previous, entries, .. } => follow_each_other(self.view, *previous, entries),
+            Body::AppendRefused { previous, hint } => hint.seq <= previous.seq && previous.seq > 0,
+            Body::Snapshot { meta, offset, data, .. } => {
+                meta.stamp.seq > 0
+                    && meta.stamp.view <= self.view
+                    && meta.membership.is_sane()
+                    && offset.checked_add(data.len() as u64).is_some()
+            }
+            // Asked in the view after the sender's, which must exist.
+            Body::PreVote { .. } => self.view < u64::MAX,
+            _ => true,
+        }
+    }
+}
+
+/// Whether `entries` can stand in a log after `previous`, sent by the master of `view`.
+fn follow_each_other(view: u64, previous: Viewstamp, entries: &[Entry]) -> bool {
+    let mut last = previous;
+    for Entry { stamp, payload } in entries {
+        let is_sane = !matches!(payload, Payload::Membership(membership) if !membership.is_sane());
+        if Some(stamp.seq) != last.seq.checked_add(1) || stamp.view < last.view || stamp.view == 0 || !is_sane
+        {
+            return false;
+        }
+        last = *stamp;
+    }
+    last.view <= view && (previous.seq == 0) == (previous.view == 0)
 }

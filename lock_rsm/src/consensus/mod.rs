@@ -34,9 +34,19 @@
 
 mod config;
 mod core;
+mod election;
 mod error;
+mod log;
+mod master;
+mod membership;
 mod message;
 mod outputs;
+mod progress;
+mod read;
+mod replication;
+mod rng;
+mod role;
+mod snapshot;
 mod types;
 mod wire_bytes;
 

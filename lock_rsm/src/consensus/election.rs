@@ -1,0 +1,159 @@
+//! Elections: pre-vote, votes, and how a replica changes its role (§3.4, §3.6.1, §4.2.3, §9.6).
+
+use super::core::Core;
+use super::message::Body;
+use super::role::RoleState;
+use super::types::{HardState, ReplicaId, Viewstamp};
+use std::collections::BTreeSet;
+
+impl Core {
+    /// Tries to become master now instead of waiting for the election timeout. Without effect in a master, in a replica
+    /// that may not vote, and while a master is alive as far as this replica knows.
+    pub fn campaign(&mut self, now_ms: u64) {
+        self.now_ms = self.now_ms.max(now_ms);
+        if !matches!(self.role, RoleState::Master(_)) && !self.has_living_master() {
+            self.election_timeout();
+        }
+    }
+
+    /// The next election timeout is a random time between once and twice the minimum away (§3.4).
+    pub(super) fn postpone_election(&mut self) {
+        let timeout = self.config.election_timeout_ms;
+        self.election_due_ms = self.now_ms + timeout + self.rng.below(timeout.max(1));
+    }
+
+    /// No master was heard of for too long.
+    pub(super) fn election_timeout(&mut self) {
+        self.postpone_election();
+        self.set_master(None);
+        if self.log.membership().is_voter(self.config.id) {
+            self.ask_whether_to_campaign();
+        } else {
+            self.role = RoleState::Slave;
+        }
+    }
+
+    /// Whether a master was heard so recently that this replica helps nobody to replace it.
+    pub(super) fn has_living_master(&self) -> bool {
+        match self.role {
+            RoleState::Master(_) => self.is_master_with_quorum(self.now_ms),
+            _ => {
+                self.heard_ms.is_some_and(|heard_ms| self.now_ms < heard_ms + self.config.election_timeout_ms)
+            }
+        }
+    }
+
+    fn ask_whether_to_campaign(&mut self) {
+        self.role = RoleState::PreCandidate { granted: BTreeSet::new() };
+        let last = self.log.last();
+        for voter in self.other_voters() {
+            self.send(voter, Body::PreVote { last });
+        }
+        self.on_pre_vote_reply(self.config.id, self.view() + 1, true);
+    }
+
+    /// `view` is the asker's, before it would campaign. Nothing changes here.
+    pub(super) fn on_pre_vote(&mut self, from: ReplicaId, view: u64, last: Viewstamp) {
+        let granted = view >= self.view() && last >= self.log.last() && !self.has_living_master();
+        self.send(from, Body::PreVoteReply { campaign_view: view + 1, granted });
+    }
+
+    pub(super) fn on_pre_vote_reply(&mut self, from: ReplicaId, campaign_view: u64, is_granted: bool) {
+        let wanted = self.view() + 1;
+        let RoleState::PreCandidate { granted } = &mut self.role else { return };
+        if !is_granted || campaign_view != wanted {
+            return;
+        }
+        granted.insert(from);
+        if self.log.membership().is_quorum(granted) {
+            self.start_campaign(false);
+        }
+    }
+
+    /// Opens a view and asks for votes in it. The own vote counts once it is on disk, and so do the others: the request is
+    /// sent only then, or a candidate that crashed and lost the end of its log could collect votes given to the longer one.
+    pub(super) fn start_campaign(&mut self, hand_over: bool) {
+        assert!(self.log.membership().is_voter(self.config.id), "only a voter campaigns");
+        self.leave_role();
+        self.role = RoleState::Candidate { granted: BTreeSet::new(), since_ms: self.now_ms };
+        self.incoming = None;
+        self.set_master(None);
+        self.set_hard_state(HardState { view: self.view() + 1, voted_for: Some(self.config.id) });
+        self.postpone_election();
+        let last = self.log.last();
+        for voter in self.other_voters() {
+            self.send_after_persist(voter, Body::RequestVote { last, hand_over });
+        }
+    }
+
+    pub(super) fn own_vote_is_durable(&mut self) {
+        self.on_vote(self.config.id, true);
+    }
+
+    pub(super) fn on_request_vote(&mut self, from: ReplicaId, last: Viewstamp) {
+        let free = self.hard_state.voted_for.is_none_or(|id| id == from);
+        if !free || last < self.log.last() {
+            return self.send(from, Body::Vote { granted: false });
+        }
+        if self.hard_state.voted_for.is_none() {
+            self.set_hard_state(HardState { voted_for: Some(from), ..self.hard_state });
+        }
+        self.postpone_election();
+        self.send_after_persist(from, Body::Vote { granted: true });
+    }
+
+    pub(super) fn on_vote(&mut self, from: ReplicaId, is_granted: bool) {
+        let RoleState::Candidate { granted, since_ms } = &mut self.role else { return };
+        if !is_granted {
+            return;
+        }
+        granted.insert(from);
+        if self.log.membership().is_quorum(granted) {
+            let (granted, since_ms) = (std::mem::take(granted), *since_ms);
+            self.become_master(&granted, since_ms);
+        }
+    }
+
+    /// A later view exists; its master is not known yet.
+    pub(super) fn adopt_view(&mut self, view: u64) {
+        self.become_slave();
+        self.incoming = None;
+        self.set_hard_state(HardState { view, voted_for: None });
+    }
+
+    /// Stops whatever this replica was doing and waits for a master.
+    pub(super) fn become_slave(&mut self) {
+        self.leave_role();
+        self.set_master(None);
+    }
+
+    /// A message that only the master of this view sends came from `from`.
+    pub(super) fn follow(&mut self, from: ReplicaId) {
+        assert!(
+            !matches!(self.role, RoleState::Master(_)),
+            "view {} has two masters, one is {from}",
+            self.view()
+        );
+        assert!(
+            self.master.is_none_or(|master| master == from),
+            "view {} has two masters, {:?} and {from}",
+            self.view(),
+            self.master
+        );
+        self.role = RoleState::Slave;
+        self.set_master(Some(from));
+        self.heard_ms = Some(self.now_ms);
+        self.postpone_election();
+    }
+
+    fn leave_role(&mut self) {
+        if let RoleState::Master(reign) = std::mem::replace(&mut self.role, RoleState::Slave) {
+            self.outputs.reads_failed.extend(reign.reads.into_tokens());
+            self.postpone_election();
+        }
+    }
+
+    fn other_voters(&self) -> Vec<ReplicaId> {
+        self.log.membership().voters().filter(|&id| id != self.config.id).collect()
+    }
+}
