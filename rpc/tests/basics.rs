@@ -1,4 +1,5 @@
 //! Calls, replies, statuses, pushes and calls against the usual direction, over TCP and in memory.
+#![allow(clippy::unwrap_used)] // also in helpers
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
