@@ -1,0 +1,56 @@
+//! The connections to the other members.
+
+use super::super::types::procs;
+use super::super::wire::MessageHead;
+use crate::consensus::{Membership, Message, ReplicaId};
+use bytes::Bytes;
+use rpc::{Client, ClientOptions, OnRestart};
+use std::collections::BTreeMap;
+
+struct Link {
+    address: String,
+    client: Client,
+}
+
+/// One RPC client per other member. Messages are one-way and may be lost; the core copes.
+pub(super) struct Links {
+    me: ReplicaId,
+    cluster: u64,
+    by_member: BTreeMap<ReplicaId, Link>,
+}
+
+impl Links {
+    pub(super) fn new(me: ReplicaId, cluster: u64) -> Links {
+        Links { me, cluster, by_member: BTreeMap::new() }
+    }
+
+    /// Connects to the members of `membership` and to nobody else.
+    pub(super) fn update(&mut self, membership: &Membership) {
+        self.by_member
+            .retain(|id, link| membership.get(*id).is_some_and(|member| member.address == link.address));
+        for member in membership.members.iter().filter(|member| member.id != self.me) {
+            self.by_member.entry(member.id).or_insert_with(|| Link {
+                address: member.address.clone(),
+                client: Client::new(&member.address, link_options()),
+            });
+        }
+    }
+
+    /// Sends `message` to the member `to`, if it is reachable and keeps up.
+    pub(super) fn send(&self, to: ReplicaId, message: &Message) {
+        let Some(link) = self.by_member.get(&to) else { return };
+        let head = MessageHead { cluster: self.cluster, from: self.me, to };
+        let args: Bytes = rpc::codec::encode(&(head, message)).into();
+        link.client.notify(procs::MESSAGE, args, Bytes::new());
+    }
+}
+
+fn link_options() -> ClientOptions {
+    ClientOptions {
+        on_restart: OnRestart::Rebind,
+        fail_fast: true,
+        // Several full appends may be on their way at once.
+        max_queue_bytes: 16 << 20,
+        ..ClientOptions::default()
+    }
+}

@@ -1,0 +1,384 @@
+//! A replica: the consensus core with a disk, a network, a clock and a program around it.
+//!
+//! ```text
+//!   RPC handlers (serve) ── proposals, messages ──► driver task (owns the Core) ── messages ──► links
+//!                                                     │            ▲
+//!                                       batches ──► writer thread ─┘ persisted
+//!                                                     │
+//!                                     committed ──► applier thread (owns the program) ── answers ──► waiting RPC handlers
+//! ```
+
+mod applier;
+mod driver;
+mod form;
+mod incoming;
+mod links;
+mod peers;
+mod serve;
+mod shared;
+mod waiters;
+mod writer;
+
+pub use driver::ReplicaFailure;
+
+use super::config::{ConfigError, Group, MembersFrom};
+use super::formation::FormationError;
+use super::service::Service;
+use super::state::{Applied, Machine, Outcome, ReplyLimits};
+use super::store::{DiskStore, Recovered, Store, StoreError, cluster_id};
+use super::types::{ReplicaOptions, ReplicaStatus, StateError, View};
+use crate::consensus::{Config, Core, Membership, RestoreError, Restored, Viewstamp};
+use bytes::Bytes;
+use driver::{Driver, Hands, HeadStart, Inputs, Stop};
+use links::Links;
+use parking_lot::Mutex;
+use rpc::{Server, ServerBuilder};
+use serve::{Asker, Desk, Entrance};
+use shared::{Shared, SharedParts};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tokio::sync::{mpsc, watch};
+use waiters::Refused;
+
+/// Why a replica did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The configuration is no group with this replica in it.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The data directory cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// The address.
+        address: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The group does not take this replica.
+    #[error(transparent)]
+    Formation(#[from] FormationError),
+    /// The log in the data directory contradicts itself.
+    #[error(
+        "the data directory {dir} is damaged: {source}; this replica must not vote from it: restore the directory from a copy, or replace the replica by a new member"
+    )]
+    Log {
+        /// The directory.
+        dir: PathBuf,
+        /// What is wrong.
+        source: RestoreError,
+    },
+    /// The snapshot in the data directory is not one of this program.
+    #[error("the data directory {dir} holds a snapshot this program cannot read: {source}")]
+    State {
+        /// The directory.
+        dir: PathBuf,
+        /// What is wrong.
+        source: StateError,
+    },
+    /// The system has no thread for us, or no randomness.
+    #[error("cannot start the replica: {0}")]
+    System(std::io::Error),
+}
+
+/// Why a command of the group's own was not answered.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CommandRefused {
+    /// This replica is not the master. The command may have been executed all the same.
+    #[error("this replica is not the master")]
+    NotMaster,
+    /// Too much is waiting.
+    #[error("too much is waiting; try again later")]
+    Busy,
+    /// The handler's status.
+    #[error("status {0}")]
+    Status(i32),
+}
+
+/// A running replica. Clones are handles to the same one; it runs until [`shutdown`](Replica::shutdown) or
+/// [`kill`](Replica::kill), or until it fails.
+#[derive(Clone)]
+pub struct Replica {
+    inner: Arc<Inner>,
+}
+
+/// How a replica ended: told to, or unable to go on.
+type Ended = Result<(), Arc<ReplicaFailure>>;
+
+struct Inner {
+    desk: Arc<Desk>,
+    stop: mpsc::Sender<Stop>,
+    ended: watch::Receiver<Option<Ended>>,
+    server: Mutex<Option<Server>>,
+}
+
+impl Replica {
+    /// Starts a replica: opens its directory, listens, finds or founds its group, and takes part in it.
+    ///
+    /// `server` has the service's unreplicated procedures; the replicated ones come from `service`. Returns once the group is
+    /// formed, which takes all configured members the first time; meanwhile STATUS says `forming`. Must be called on a tokio
+    /// runtime.
+    pub async fn start(
+        options: ReplicaOptions,
+        service: Arc<dyn Service>,
+        server: ServerBuilder,
+    ) -> Result<Replica, StartError> {
+        let group = Group::read(&options.master, &options.me, &MembersFrom::List(options.members.clone()))?;
+        let (store, recovered) = open_store(options.data.clone(), group.me.clone()).await?;
+        Replica::start_on(options, group, service, server, Box::new(store), recovered).await
+    }
+
+    async fn start_on(
+        options: ReplicaOptions,
+        group: Group,
+        service: Arc<dyn Service>,
+        mut server: ServerBuilder,
+        mut store: Box<dyn Store>,
+        mut recovered: Recovered,
+    ) -> Result<Replica, StartError> {
+        let shared = Arc::new(Shared::new(SharedParts {
+            identity: recovered.identity.clone(),
+            configured: group.members.clone(),
+            timers: options.timers,
+            limits: options.limits,
+            service: Arc::clone(&service),
+            on_view: options.on_view.clone(),
+            founding: recovered.founding.as_ref().map(|founding| founding.members.clone()),
+        }));
+        let desk = Arc::new(Desk::new(Arc::clone(&shared)));
+        serve::register(&desk, &mut server);
+        let listening = server.listen(&group.me).await;
+        let server = listening.map_err(|source| StartError::Listen { address: group.me.clone(), source })?;
+
+        let mut head_start = HeadStart::default();
+        let founding = match recovered.founding.take() {
+            Some(founding) => founding,
+            None => {
+                let founding = form::form(&shared).await?;
+                let recorded = founding.clone();
+                store = on_blocking_thread(move || store.form(&recorded).map(|()| store)).await?;
+                *shared.founding.lock() = Some(founding.members.clone());
+                head_start = HeadStart::new(shared.now_ms(), group.master == group.me);
+                founding
+            }
+        };
+        let parts = Parts {
+            desk: Arc::clone(&desk),
+            dir: options.data,
+            service,
+            store,
+            recovered,
+            founding,
+            head_start,
+        };
+        let (stop, ended) = run(parts)?;
+        Ok(Replica { inner: Arc::new(Inner { desk, stop, ended, server: Mutex::new(Some(server)) }) })
+    }
+
+    /// Whether this replica may speak as the master right now: a majority followed it a moment ago, and its state includes
+    /// everything that was committed in earlier views.
+    pub fn am_master(&self) -> bool {
+        self.shared().am_master()
+    }
+
+    /// The view this replica is in.
+    pub fn view(&self) -> View {
+        self.shared().view()
+    }
+
+    /// The last entry applied here.
+    pub fn viewstamp(&self) -> Viewstamp {
+        self.shared().position().applied
+    }
+
+    /// This replica's address.
+    pub fn address(&self) -> &str {
+        &self.shared().identity.address
+    }
+
+    /// Sends a one-way message to the RSM client `client` over its newest connection to this replica. Only the master sends;
+    /// `false` when this is not the master, or the client is not connected here, or does not keep up.
+    pub fn push(&self, client: u64, proc: rpc::Proc, body: Bytes) -> bool {
+        if !self.am_master() {
+            return false;
+        }
+        let peer = self.shared().peers.lock().get(client);
+        peer.is_some_and(|peer| peer.notify(proc, body, Bytes::new()))
+    }
+
+    /// Whether the RSM client `client` is connected to this replica.
+    pub fn is_connected(&self, client: u64) -> bool {
+        self.shared().peers.lock().get(client).is_some()
+    }
+
+    /// Has the group execute a command of its own. Handlers see client 0; retries are not recognised.
+    pub async fn propose(&self, proc: rpc::Proc, args: Bytes) -> Result<Bytes, CommandRefused> {
+        match self.inner.desk.execute(Asker::GROUP, proc, args).await {
+            Ok(Applied::Executed(Outcome::Done(reply))) => Ok(reply),
+            Ok(Applied::Executed(Outcome::Failed(status))) => Err(CommandRefused::Status(status)),
+            Ok(Applied::Forgotten) => {
+                unreachable!("the reply table knows nothing of the group's own commands")
+            }
+            Err(Refused::NotMaster) => Err(CommandRefused::NotMaster),
+            Err(Refused::Busy) => Err(CommandRefused::Busy),
+            Err(Refused::TooLarge) => Err(CommandRefused::Status(rpc::Status::TOO_LARGE.0)),
+        }
+    }
+
+    /// What STATUS answers.
+    pub async fn status(&self) -> ReplicaStatus {
+        self.inner.desk.status().await
+    }
+
+    /// The last applied entry and the hash of the whole replicated state after it.
+    pub async fn state_hash(&self) -> Option<(Viewstamp, u64)> {
+        self.inner.desk.hash().await
+    }
+
+    /// Waits until the replica has ended and says why: `Ok` after [`shutdown`](Self::shutdown) or [`kill`](Self::kill), else
+    /// what made it stop. A program should then exit with an error.
+    pub async fn ended(&self) -> Result<(), Arc<ReplicaFailure>> {
+        let mut ended = self.inner.ended.clone();
+        match ended.wait_for(Option::is_some).await {
+            Ok(how) => how.clone().expect("waited for it"),
+            Err(_) => Err(Arc::new(ReplicaFailure::Thread)),
+        }
+    }
+
+    /// Stops cleanly: lets another replica become the master first, then closes the store and the connections.
+    pub async fn shutdown(&self) {
+        self.stop(Stop::Gracefully).await;
+    }
+
+    /// Stops at once, as a crash would: nothing is handed over. For tests of fail-over.
+    pub async fn kill(&self) {
+        let server = self.inner.server.lock().take();
+        if let Some(server) = server {
+            server.shutdown().await;
+        }
+        self.stop(Stop::AtOnce).await;
+    }
+
+    async fn stop(&self, how: Stop) {
+        // Fails only when it has stopped already.
+        let _ = self.inner.stop.send(how).await;
+        let mut ended = self.inner.ended.clone();
+        let _ = ended.wait_for(Option::is_some).await;
+        let server = self.inner.server.lock().take();
+        if let Some(server) = server {
+            server.shutdown().await;
+        }
+    }
+
+    fn shared(&self) -> &Shared {
+        &self.inner.desk.shared
+    }
+}
+
+async fn open_store(dir: PathBuf, address: String) -> Result<(DiskStore, Recovered), StoreError> {
+    on_blocking_thread(move || DiskStore::open(&dir, &address)).await
+}
+
+async fn on_blocking_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(value) => value,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}
+
+/// What the parts of a replica are made from, once its group is known.
+struct Parts {
+    desk: Arc<Desk>,
+    dir: PathBuf,
+    service: Arc<dyn Service>,
+    store: Box<dyn Store>,
+    recovered: Recovered,
+    founding: Membership,
+    head_start: HeadStart,
+}
+
+/// Starts the driver and its threads.
+fn run(parts: Parts) -> Result<(mpsc::Sender<Stop>, watch::Receiver<Option<Ended>>), StartError> {
+    let Parts { desk, dir, service, store, recovered, founding, head_start } = parts;
+    let shared = Arc::clone(&desk.shared);
+    let cluster = cluster_id(&founding);
+    let (machine, core) = restore(&shared, &dir, service, recovered, founding)?;
+
+    let (internal_in, internal) = mpsc::unbounded_channel();
+    let (messages_in, messages) = mpsc::channel(shared.limits.messages_max);
+    let (proposals_in, proposals) = mpsc::channel(shared.limits.invokes_max);
+    let (stop_in, stop) = mpsc::channel(1);
+    let applied = machine.applied().seq;
+    let writer = writer::spawn(store, internal_in.clone()).map_err(StartError::System)?;
+    let applier = applier::spawn(machine, Arc::clone(&shared), writer.jobs.clone(), internal_in)
+        .map_err(StartError::System)?;
+    desk.open(Entrance {
+        cluster,
+        proposals: proposals_in,
+        messages: messages_in,
+        applier: Mutex::new(applier.tasks.clone()),
+    });
+
+    let mut links = Links::new(shared.identity.id, cluster);
+    links.update(core.membership());
+    let hands = Hands { links, writer: writer.jobs, applier: applier.tasks };
+    let driver = Driver::new(core, shared, hands, head_start, applied);
+    let driving = tokio::spawn(driver.run(Inputs { internal, messages, proposals, stop }));
+    let (tell_end, ended) = watch::channel(None);
+    tokio::spawn(async move {
+        let result = driving.await.unwrap_or(Err(ReplicaFailure::Thread));
+        desk.close();
+        // Both end once nobody can give them work; the store is closed by then.
+        let joined = on_blocking_thread(move || (applier.thread.join(), writer.thread.join())).await;
+        let died = joined.0.is_err() || joined.1.is_err();
+        let result = if died { result.and(Err(ReplicaFailure::Thread)) } else { result };
+        tell_end.send_replace(Some(result.map_err(Arc::new)));
+    });
+    Ok((stop_in, ended))
+}
+
+/// The program and the core as the disk remembers them.
+fn restore(
+    shared: &Shared,
+    dir: &Path,
+    service: Arc<dyn Service>,
+    recovered: Recovered,
+    founding: Membership,
+) -> Result<(Machine, Core), StartError> {
+    let mut machine = Machine::new(service, ReplyLimits::default());
+    let snapshot = match recovered.snapshot {
+        Some(snapshot) => {
+            machine
+                .restore(snapshot.state, snapshot.meta.stamp)
+                .map_err(|source| StartError::State { dir: dir.to_owned(), source })?;
+            Some(snapshot.meta)
+        }
+        None => None,
+    };
+    shared.set_applied(machine.applied());
+    let restored = Restored {
+        hard_state: recovered.hard_state,
+        snapshot,
+        entries: recovered.entries,
+        membership: founding,
+        applied: machine.applied().seq,
+    };
+    let core = Core::new(core_config(shared)?, restored, shared.now_ms())
+        .map_err(|source| StartError::Log { dir: dir.to_owned(), source })?;
+    Ok((machine, core))
+}
+
+fn core_config(shared: &Shared) -> Result<Config, StartError> {
+    let mut seed = [0; 8];
+    getrandom::fill(&mut seed)
+        .map_err(|error| StartError::System(std::io::Error::other(error.to_string())))?;
+    let millis = |time: std::time::Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1);
+    Ok(Config {
+        election_timeout_ms: millis(shared.timers.election_timeout),
+        heartbeat_ms: millis(shared.timers.heartbeat),
+        command_bytes_max: driver::COMMAND_BYTES_MAX,
+        ..Config::new(shared.identity.id, u64::from_le_bytes(seed))
+    })
+}

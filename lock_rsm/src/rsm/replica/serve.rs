@@ -1,0 +1,207 @@
+//! What a replica answers over RPC.
+
+use super::super::state::{Applied, Command, Outcome};
+use super::super::types::{ReplicaStatus, procs};
+use super::super::wire::{Envelope, IdentityReply, InvokeHead, InvokeReply};
+use super::applier::Task;
+use super::driver::Proposal;
+use super::shared::Shared;
+use super::waiters::{Answer, Refused};
+use crate::consensus::{Message, ReplicaId, Role, Viewstamp};
+use bytes::Bytes;
+use parking_lot::Mutex;
+use rpc::{Notify, Request, Response, ServerBuilder, Status};
+use std::sync::{Arc, OnceLock};
+use tokio::sync::{mpsc, oneshot};
+
+/// The ways into a replica that has started consensus. Before, there are none.
+pub(super) struct Entrance {
+    pub(super) cluster: u64,
+    pub(super) proposals: mpsc::Sender<Proposal>,
+    pub(super) messages: mpsc::Sender<(ReplicaId, Message)>,
+    pub(super) applier: Mutex<std::sync::mpsc::Sender<Task>>,
+}
+
+/// What the RPC handlers work on.
+pub(super) struct Desk {
+    pub(super) shared: Arc<Shared>,
+    entrance: OnceLock<Entrance>,
+    /// Set when the replica is gone, so that nothing keeps its threads alive.
+    closed: std::sync::atomic::AtomicBool,
+}
+
+/// Who asks for a command to be executed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asker {
+    pub(super) client: u64,
+    pub(super) request: u64,
+    pub(super) acked_upto: u64,
+}
+
+impl Asker {
+    /// The replica group itself, which does not retry.
+    pub(super) const GROUP: Asker = Asker { client: 0, request: 0, acked_upto: 0 };
+}
+
+impl Desk {
+    pub(super) fn new(shared: Arc<Shared>) -> Desk {
+        Desk { shared, entrance: OnceLock::new(), closed: false.into() }
+    }
+
+    /// Consensus has started.
+    pub(super) fn open(&self, entrance: Entrance) {
+        assert!(self.entrance.set(entrance).is_ok(), "consensus is started once");
+    }
+
+    /// The replica is gone.
+    pub(super) fn close(&self) {
+        self.closed.store(true, std::sync::atomic::Ordering::Release);
+        if let Some(entrance) = self.entrance.get() {
+            // The applier ends when nobody can give it tasks.
+            *entrance.applier.lock() = std::sync::mpsc::channel().0;
+        }
+    }
+
+    fn entrance(&self) -> Option<&Entrance> {
+        let closed = self.closed.load(std::sync::atomic::Ordering::Acquire);
+        self.entrance.get().filter(|_| !closed)
+    }
+
+    /// Has a command executed by the group.
+    pub(super) async fn execute(&self, asker: Asker, proc: u32, args: Bytes) -> Answer {
+        let Some(entrance) = self.entrance() else { return Err(Refused::NotMaster) };
+        let command = Command {
+            client: asker.client,
+            request: asker.request,
+            acked_upto: asker.acked_upto,
+            proc,
+            args,
+        };
+        let (tell, answer) = oneshot::channel();
+        let key = (asker.client != 0).then_some((asker.client, asker.request));
+        match entrance.proposals.try_send(Proposal { key, command: command.encode(), tell }) {
+            Ok(()) => answer.await.unwrap_or(Err(Refused::NotMaster)),
+            Err(mpsc::error::TrySendError::Full(_)) => Err(Refused::Busy),
+            Err(mpsc::error::TrySendError::Closed(_)) => Err(Refused::NotMaster),
+        }
+    }
+
+    async fn invoke(self: Arc<Self>, request: Request) -> Result<Response, Status> {
+        let head: InvokeHead = request.decode()?;
+        if head.client != 0 {
+            self.shared.peers.lock().note(head.client, &request.peer);
+        }
+        let asker = Asker { client: head.client, request: head.request, acked_upto: head.acked_upto };
+        let answer = self.execute(asker, head.proc, request.payload).await;
+        Ok(self.reply(answer))
+    }
+
+    fn reply(&self, answer: Answer) -> Response {
+        match answer {
+            Ok(Applied::Executed(Outcome::Done(reply))) => {
+                Response::of(&InvokeReply::Done).with_payload(reply)
+            }
+            Ok(Applied::Executed(Outcome::Failed(status))) => Response::of(&InvokeReply::Failed(status)),
+            Ok(Applied::Forgotten) => Response::of(&InvokeReply::Forgotten),
+            Err(Refused::NotMaster) => Response::of(&InvokeReply::NotMaster(self.shared.view())),
+            Err(Refused::Busy) => Response::of(&InvokeReply::Busy),
+            Err(Refused::TooLarge) => Response::of(&InvokeReply::Failed(Status::TOO_LARGE.0)),
+        }
+    }
+
+    pub(super) async fn status(&self) -> ReplicaStatus {
+        let hashed = self.hash().await;
+        let position = self.shared.position();
+        let applied = hashed.map_or(position.applied, |(stamp, _)| stamp);
+        ReplicaStatus {
+            address: self.shared.identity.address.clone(),
+            pid: std::process::id(),
+            role: role_name(position.role).to_owned(),
+            view: position.view,
+            viewstamp: applied,
+            applied: applied.seq,
+            committed: position.committed,
+            state_hash: hashed.map(|(_, hash)| hash),
+        }
+    }
+
+    /// The applied stamp and the hash of the state there; `None` while forming.
+    pub(super) async fn hash(&self) -> Option<(Viewstamp, u64)> {
+        let (tell, answer) = oneshot::channel();
+        self.entrance()?.applier.lock().send(Task::Hash(tell)).ok()?;
+        answer.await.ok()
+    }
+
+    fn identity(&self) -> IdentityReply {
+        IdentityReply {
+            id: self.shared.identity.id,
+            configured: self.shared.configured.clone(),
+            formed: self.shared.founding.lock().clone(),
+        }
+    }
+
+    fn message(&self, notify: &Notify) {
+        let Some(entrance) = self.entrance() else { return };
+        let Ok((head, message)) = notify.decode::<Envelope>() else {
+            tracing::debug!("a message between replicas does not decode");
+            return;
+        };
+        if head.cluster == entrance.cluster && head.to == self.shared.identity.id {
+            // A full queue loses messages as a network does.
+            let _ = entrance.messages.try_send((head.from, message));
+        }
+    }
+}
+
+fn role_name(role: Option<Role>) -> &'static str {
+    match role {
+        None => "forming",
+        Some(Role::Master) => "master",
+        Some(Role::Slave) => "slave",
+        Some(Role::PreCandidate | Role::Candidate) => "candidate",
+    }
+}
+
+/// Registers the replica's own procedures beside the service's.
+pub(super) fn register(desk: &Arc<Desk>, server: &mut ServerBuilder) {
+    use rpc::Register;
+    let at = Arc::clone(desk);
+    server.register_async(
+        procs::INVOKE,
+        rpc::asynchronous(move |request: Request| Arc::clone(&at).invoke(request)),
+    );
+    let at = Arc::clone(desk);
+    server.register(procs::MEMBERS, rpc::typed(move |_, (): ()| Ok(at.shared.view())));
+    let at = Arc::clone(desk);
+    server.register_async(
+        procs::STATUS,
+        rpc::asynchronous(move |_: Request| {
+            let at = Arc::clone(&at);
+            async move { Ok(Response::of(&at.status().await)) }
+        }),
+    );
+    let at = Arc::clone(desk);
+    server.register_async(
+        procs::ATTACH,
+        rpc::asynchronous(move |request: Request| {
+            let noted = request.decode::<u64>().map(|client| {
+                at.shared.peers.lock().note(client, &request.peer);
+                Response::of(&())
+            });
+            async move { noted }
+        }),
+    );
+    let at = Arc::clone(desk);
+    server.on_notify(
+        procs::ATTACH,
+        Arc::new(move |notify: Notify| {
+            if let Ok(client) = notify.decode::<u64>() {
+                at.shared.peers.lock().note(client, &notify.peer);
+            }
+        }),
+    );
+    let at = Arc::clone(desk);
+    server.register(procs::IDENTITY, rpc::typed(move |_, (): ()| Ok(at.identity())));
+    let at = Arc::clone(desk);
+    server.on_notify(procs::MESSAGE, Arc::new(move |notify: Notify| at.message(&notify)));
+}

@@ -1,0 +1,149 @@
+//! What the parts of a replica share: the handle, the driver, the applier and the RPC handlers.
+
+use super::super::service::Service;
+use super::super::store::Identity;
+use super::super::types::{Limits, Timers, View, ViewHook};
+use super::peers::Peers;
+use super::waiters::Waiters;
+use crate::consensus::{Member, Role, Viewstamp};
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+/// State behind several hands. Each lock is held for a moment and never together with another.
+pub(super) struct Shared {
+    pub(super) identity: Identity,
+    pub(super) configured: Vec<String>,
+    pub(super) timers: Timers,
+    pub(super) limits: Limits,
+    pub(super) service: Arc<dyn Service>,
+    pub(super) on_view: Option<ViewHook>,
+    pub(super) waiters: Mutex<Waiters>,
+    pub(super) peers: Mutex<Peers>,
+    pub(super) backlog: Backlog,
+    pub(super) founding: Mutex<Option<Vec<Member>>>,
+    pub(super) started: Instant,
+    position: Mutex<Position>,
+    /// The view this replica leads and whose first entry it has applied; 0 for none.
+    led_view: AtomicU64,
+    /// Milliseconds since `started` plus one when a quorum last confirmed this replica as the master; 0 for not.
+    confirmed: AtomicU64,
+}
+
+/// Where a replica stands.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Position {
+    pub(super) view: View,
+    pub(super) role: Option<Role>,
+    pub(super) applied: Viewstamp,
+    pub(super) committed: u64,
+}
+
+/// What a replica starts with.
+pub(super) struct SharedParts {
+    pub(super) identity: Identity,
+    pub(super) configured: Vec<String>,
+    pub(super) timers: Timers,
+    pub(super) limits: Limits,
+    pub(super) service: Arc<dyn Service>,
+    pub(super) on_view: Option<ViewHook>,
+    pub(super) founding: Option<Vec<Member>>,
+}
+
+impl Shared {
+    pub(super) fn new(parts: SharedParts) -> Shared {
+        let view = View { number: 0, members: parts.configured.clone(), master: None };
+        Shared {
+            identity: parts.identity,
+            configured: parts.configured,
+            timers: parts.timers,
+            limits: parts.limits,
+            service: parts.service,
+            on_view: parts.on_view,
+            waiters: Mutex::default(),
+            peers: Mutex::new(Peers::new(parts.limits.peers_max)),
+            backlog: Backlog::default(),
+            founding: Mutex::new(parts.founding),
+            started: Instant::now(),
+            position: Mutex::new(Position { view, ..Position::default() }),
+            led_view: AtomicU64::new(0),
+            confirmed: AtomicU64::new(0),
+        }
+    }
+
+    /// The core's clock: milliseconds since the replica started.
+    pub(super) fn now_ms(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis())
+            .expect("a replica runs for less than 500 million years")
+    }
+
+    pub(super) fn position(&self) -> Position {
+        self.position.lock().clone()
+    }
+
+    pub(super) fn view(&self) -> View {
+        self.position.lock().view.clone()
+    }
+
+    pub(super) fn set_applied(&self, stamp: Viewstamp) {
+        self.position.lock().applied = stamp;
+    }
+
+    pub(super) fn set_role(&self, role: Role, committed: u64) {
+        let mut position = self.position.lock();
+        position.role = Some(role);
+        position.committed = committed;
+    }
+
+    pub(super) fn set_view(&self, view: View) {
+        self.position.lock().view = view;
+    }
+
+    /// The applier tells of a view, in the order of the log.
+    pub(super) fn announce(&self, view: &View, master: bool) {
+        self.led_view.store(if master { view.number } else { 0 }, Ordering::Release);
+        self.service.on_view_change(view, master);
+        if let Some(hook) = &self.on_view {
+            hook(view, master);
+        }
+    }
+
+    /// The driver found that a quorum follows this replica as the master of `view`, or does not.
+    pub(super) fn confirm(&self, leads: bool) {
+        let value = if leads { self.now_ms() + 1 } else { 0 };
+        self.confirmed.store(value, Ordering::Release);
+    }
+
+    /// Whether this replica may speak as the master: a quorum followed it a moment ago, and its state includes everything
+    /// committed in earlier views. A driver that was stopped does not confirm, so a replica just woken is no master.
+    pub(super) fn am_master(&self) -> bool {
+        let confirmed = self.confirmed.load(Ordering::Acquire);
+        if confirmed == 0 {
+            return false;
+        }
+        let age = self.now_ms().saturating_sub(confirmed - 1);
+        let led = self.led_view.load(Ordering::Acquire);
+        Duration::from_millis(age) <= self.timers.election_timeout
+            && led != 0
+            && led == self.position.lock().view.number
+    }
+}
+
+/// Bytes of committed entries that wait to be applied.
+#[derive(Default)]
+pub(super) struct Backlog(AtomicUsize);
+
+impl Backlog {
+    pub(super) fn add(&self, bytes: usize) {
+        self.0.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(super) fn sub(&self, bytes: usize) {
+        self.0.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}

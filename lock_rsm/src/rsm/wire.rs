@@ -1,0 +1,58 @@
+//! What travels between RSM clients and replicas, and between replicas while they form a group.
+
+use super::types::View;
+use crate::consensus::{Member, Message, ReplicaId};
+use serde::{Deserialize, Serialize};
+
+/// The head of an INVOKE; the arguments of the procedure travel beside it as payload.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct InvokeHead {
+    /// The RSM client; 0 to be numbered.
+    pub client: u64,
+    /// Its number for this request, the same in every retry.
+    pub request: u64,
+    /// It has the answers to all its requests up to here.
+    pub acked_upto: u64,
+    /// The replicated procedure.
+    pub proc: u32,
+}
+
+/// The answer to an INVOKE; the reply of the procedure travels beside it as payload.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum InvokeReply {
+    /// Executed; the payload is the handler's reply.
+    Done,
+    /// Executed; the handler's status, or a negative one of the RPC layer.
+    Failed(i32),
+    /// Not executed here: ask the master of this view. The request may have been executed by an earlier attempt.
+    NotMaster(View),
+    /// Not executed: too much is waiting. Try again later.
+    Busy,
+    /// It may have been executed, and the answer is gone.
+    Forgotten,
+}
+
+/// The head of a MESSAGE between replicas. Whoever is not meant drops it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct MessageHead {
+    /// The group, so that leftovers of another group on the same ports do no harm.
+    pub cluster: u64,
+    /// The sender.
+    pub from: ReplicaId,
+    /// The replica meant; not whoever else has its address by now.
+    pub to: ReplicaId,
+}
+
+/// A MESSAGE as it travels.
+pub(crate) type Envelope = (MessageHead, Message);
+
+/// The answer to IDENTITY.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct IdentityReply {
+    /// Who answers.
+    pub id: ReplicaId,
+    /// The members it was configured with.
+    pub configured: Vec<String>,
+    /// The members of the group it belongs to, once it does.
+    pub formed: Option<Vec<Member>>,
+}
