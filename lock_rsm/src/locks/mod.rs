@@ -2,6 +2,17 @@
 //!
 //! * [`protocol`]: what travels between them.
 //! * [`table`]: the lock table, pure and deterministic: what the replicas agree on.
+//! * [`LockService`]: the table as a replicated program; its master pushes revokes and grants and ends silent sessions.
+//! * [`LockClient`]: takes locks for the operations of one process, and caches them.
 
+mod client;
+mod clock;
+mod expiry;
 pub mod protocol;
+mod service;
 pub mod table;
+
+pub use client::{LockClient, LockClientOptions, LockError, LockGuard, LockHooks, LockStats, NoHooks};
+pub use expiry::LockServiceOptions;
+pub use protocol::{LockId, Mode, SessionId};
+pub use service::{LockService, LockServiceTasks};

@@ -90,6 +90,9 @@ impl Mode {
 pub struct OpenSession {
     /// What to call the client in logs.
     pub name: String,
+    /// A random number. The session's id is made from it, so that it was never used before, not even by a lock service
+    /// that has lost its data: extent servers remember fenced sessions for ever.
+    pub nonce: u64,
     /// The lease, in milliseconds, as the client learnt it from a keepalive of session 0. It is part of the replicated
     /// state, so that masters started with different leases agree about this session.
     pub lease_ms: u32,

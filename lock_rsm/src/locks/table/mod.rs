@@ -100,7 +100,7 @@ impl LockTable {
             return Err(Refusal::Full);
         }
         self.stamp = stamp;
-        let id = self.fresh_session_id(client);
+        let id = self.fresh_session_id(args.nonce);
         let lease_ms = args.lease_ms.clamp(*LEASE_MS.start(), *LEASE_MS.end());
         self.sessions.insert(id, Session::new(client, args.name.clone(), lease_ms));
         Ok(id)
@@ -251,12 +251,11 @@ impl LockTable {
         }
     }
 
-    /// Mixes the client's random identity with a counter, so that ids differ even between two lives of a lock service
-    /// whose data was lost: an extent server remembers fenced sessions for ever.
-    fn fresh_session_id(&mut self, client: u64) -> SessionId {
+    /// Mixes the client's random number with a counter, so that an id cannot be chosen.
+    fn fresh_session_id(&mut self, nonce: u64) -> SessionId {
         loop {
             self.sessions_opened += 1;
-            let id = mix(client ^ mix(self.sessions_opened));
+            let id = mix(nonce ^ mix(self.sessions_opened));
             if id != 0 && !self.sessions.contains_key(&id) {
                 return id;
             }

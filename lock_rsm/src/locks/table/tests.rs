@@ -33,7 +33,7 @@ impl Bench {
 
     fn open(&mut self, client: usize) {
         let stamp = self.tick();
-        let args = OpenSession { name: format!("client {client}"), lease_ms: 10_000 };
+        let args = OpenSession { name: format!("client {client}"), nonce: 7, lease_ms: 10_000 };
         let id = self.table.open_session(stamp, client as u64, &args).unwrap();
         if client < self.ids.len() { self.ids[client] = id } else { self.ids.push(id) }
     }
@@ -253,10 +253,10 @@ fn a_new_master_tells_every_holder_in_the_way() {
 
 #[test]
 fn session_ids_differ_between_services_and_are_never_zero() {
-    let ids = |client| {
+    let ids = |nonce| {
         let mut table = LockTable::default();
-        let args = OpenSession { name: String::new(), lease_ms: 1 };
-        [(); 3].map(|()| table.open_session((1, 1), client, &args).unwrap())
+        let args = OpenSession { name: String::new(), nonce, lease_ms: 1 };
+        [(); 3].map(|()| table.open_session((1, 1), 1, &args).unwrap())
     };
     let all: std::collections::BTreeSet<_> = ids(7).into_iter().chain(ids(8)).collect();
     assert_eq!(all.len(), 6);
