@@ -27,6 +27,9 @@ pub struct Cluster {
     pub locks: Vec<String>,
     /// Address of the extent server.
     pub extents: String,
+    /// Identity of the extent server's store, noted when it was first seen.
+    #[serde(default)]
+    pub store: Option<String>,
     /// Where the file system is (or was last) mounted, absolute paths.
     #[serde(default)]
     pub mounts: Vec<PathBuf>,
@@ -101,7 +104,15 @@ impl Cluster {
         let mut id = [0; 8];
         getrandom::fill(&mut id).map_err(|e| io::Error::other(e.to_string()))?;
         let cluster = format!("{:016x}", u64::from_be_bytes(id));
-        Ok(Cluster { version: VERSION, cluster, locks, extents, mounts: Vec::new(), pids: BTreeMap::new() })
+        Ok(Cluster {
+            version: VERSION,
+            cluster,
+            locks,
+            extents,
+            store: None,
+            mounts: Vec::new(),
+            pids: BTreeMap::new(),
+        })
     }
 
     /// Reads the file of the cluster in `dir`.
@@ -134,6 +145,9 @@ impl Cluster {
         let cluster: Cluster = serde_json::from_value(value).map_err(|e| malformed(e.to_string()))?;
         if cluster.locks.is_empty() {
             return Err(malformed("it names no lock servers".into()));
+        }
+        for address in cluster.locks.iter().chain([&cluster.extents]) {
+            rpc::addr::parse(address).map_err(|e| malformed(e.to_string()))?;
         }
         Ok(cluster)
     }
@@ -211,7 +225,8 @@ impl ClusterLock {
     }
 }
 
-/// Whether `dir` may become a new cluster's directory: it is missing or empty (a stale lock file aside).
+/// Whether `dir` may become a new cluster's directory: it is missing or empty (but for what a failed start leaves:
+/// its lock file and the logs).
 pub fn check_fresh(dir: &Path) -> Result<(), FileError> {
     let entries = match std::fs::read_dir(dir) {
         Ok(entries) => entries,
@@ -220,7 +235,7 @@ pub fn check_fresh(dir: &Path) -> Result<(), FileError> {
     };
     for entry in entries {
         let name = entry.map_err(io_error(dir))?.file_name();
-        if name != "cluster.lock" {
+        if name != "cluster.lock" && name != "logs" {
             return Err(FileError::Foreign { dir: dir.to_path_buf() });
         }
     }
@@ -260,6 +275,7 @@ mod tests {
             ("{}", "names no version"),
             (r#"{"version":2}"#, "has version 2"),
             (r#"{"version":1,"cluster":"x","locks":[],"extents":"127.0.0.1:1"}"#, "names no lock servers"),
+            (r#"{"version":1,"cluster":"x","locks":["nonsense:port"],"extents":"127.0.0.1:1"}"#, "nonsense"),
         ] {
             std::fs::write(dir.path().join(NAME), text).unwrap();
             let error = Cluster::load(dir.path()).unwrap_err().to_string();

@@ -17,6 +17,7 @@ use fuser::{
     ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen,
     ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
+use tokio::sync::watch;
 
 use super::attr::{file_attr, kind_of_mode, set_time, unseen_attr};
 use super::counters::{Counters, Kind};
@@ -62,6 +63,8 @@ pub(super) struct Adapter<L, E, C> {
     shared: Arc<Shared<L, E, C>>,
     dispatcher: Dispatcher,
     counters: Arc<Counters>,
+    /// Dropped with the adapter when the FUSE session has ended, which is how others learn of it.
+    _alive: watch::Sender<()>,
 }
 
 impl<L: Locks, E: Extents, C: Clock> Adapter<L, E, C> {
@@ -70,8 +73,9 @@ impl<L: Locks, E: Extents, C: Clock> Adapter<L, E, C> {
         kernel: Arc<Kernel>,
         dispatcher: Dispatcher,
         counters: Arc<Counters>,
+        alive: watch::Sender<()>,
     ) -> Self {
-        Adapter { shared: Arc::new(Shared { fs, kernel }), dispatcher, counters }
+        Adapter { shared: Arc::new(Shared { fs, kernel }), dispatcher, counters, _alive: alive }
     }
 
     /// Runs an operation whose answer says nothing but that it worked.

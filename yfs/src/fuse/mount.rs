@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use fuser::{BackgroundSession, Config, MountOption, Session, SessionACL};
 use tokio::runtime::Handle;
+use tokio::sync::watch;
 
 use super::adapter::Adapter;
 use super::counters::Counters;
@@ -60,6 +61,7 @@ pub struct Mounted {
     mountpoint: PathBuf,
     minor: u32,
     counters: Arc<Counters>,
+    alive: watch::Receiver<()>,
     session: Option<BackgroundSession>,
 }
 
@@ -79,7 +81,8 @@ pub fn mount<L: Locks, E: Extents, C: Clock>(
     let refused = |source| MountError::Refused { path: path.clone(), source };
     let counters = Arc::new(Counters::default());
     let dispatcher = Dispatcher::new(runtime, options.timeout, counters.clone());
-    let adapter = Adapter::new(fs, kernel.clone(), dispatcher, counters.clone());
+    let (alive, watch_alive) = watch::channel(());
+    let adapter = Adapter::new(fs, kernel.clone(), dispatcher, counters.clone(), alive);
     let session = Session::new(adapter, &path, &config(options)).map_err(refused)?;
     kernel.attach(session.as_fd().try_clone_to_owned().map_err(refused)?);
     let session = session.spawn().map_err(refused)?;
@@ -87,7 +90,7 @@ pub fn mount<L: Locks, E: Extents, C: Clock>(
     if let Err(e) = mountpoint::raise_readahead(minor, options.read_ahead_kib) {
         tracing::info!("read-ahead stays at the kernel's default: {e}");
     }
-    Ok(Mounted { mountpoint: path, minor, counters, session: Some(session) })
+    Ok(Mounted { mountpoint: path, minor, counters, alive: watch_alive, session: Some(session) })
 }
 
 fn config(options: &MountOptions) -> Config {
@@ -123,7 +126,13 @@ impl Mounted {
 
     /// Whether the mount has ended: it was unmounted and its last user is gone, or its connection was aborted.
     pub fn has_ended(&self) -> bool {
-        self.session.as_ref().is_none_or(|session| session.guard.is_finished())
+        self.alive.has_changed().is_err()
+    }
+
+    /// Waits until the mount has ended.
+    pub async fn ended(&self) {
+        let mut alive = self.alive.clone();
+        while alive.changed().await.is_ok() {}
     }
 
     /// Takes the mount out of the directory tree. When it is still in use after `patience`, it goes lazily and ends when
