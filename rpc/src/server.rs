@@ -121,11 +121,13 @@ impl ServerBuilder {
         assert!(self.notifies.insert(proc, receiver).is_none(), "message {proc:#x} is registered twice");
     }
 
-    /// Starts serving at `addr` (`HOST:PORT` or a bare port; port 0 picks a free one), on the current tokio runtime.
+    /// Starts serving at `addr` (`HOST:PORT` or a bare port; port 0 picks a free one), on the current tokio runtime. The
+    /// error names the address.
     pub async fn listen(self, addr: &str) -> io::Result<Server> {
         let addr = crate::addr::parse(addr).map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, e))?;
         let options = self.options;
-        let listener = options.transport.listen(&addr).await?;
+        let named = |e: io::Error| io::Error::new(e.kind(), format!("cannot listen at {addr}: {e}"));
+        let listener = options.transport.listen(&addr).await.map_err(named)?;
         let counter = match options.count_every {
             None => CallCounter::from_env(),
             Some(0) => None,

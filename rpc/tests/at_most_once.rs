@@ -114,9 +114,11 @@ async fn a_call_cut_in_the_middle_is_answered_over_the_next_connection() {
         until("the client reconnects", || transport.links() > 0).await;
         client.call::<_, String>(BYTES, &10usize, PATIENCE).await.unwrap();
     }
+    let finished = Instant::now();
     ledger.gate.add_permits(10);
     assert_eq!(call.await.unwrap().unwrap(), 1);
     assert_eq!(ledger.times(&client, 7), 1);
+    assert!(finished.elapsed() < Duration::from_secs(4), "the reply took the client's repetition to arrive");
 }
 
 #[tokio::test(flavor = "multi_thread")]

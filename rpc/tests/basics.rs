@@ -211,6 +211,52 @@ async fn the_server_pushes_and_calls_over_the_clients_connection() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn calls_of_the_server_run_at_most_once_over_a_lossy_link() {
+    let transport: Arc<dyn Transport> = Arc::new(Tcp);
+    let (sender, mut failures) = mpsc::unbounded_channel();
+    let mut lossy = ServerBuilder::new(ServerOptions { loss: Loss::percent(5, 3), ..Default::default() });
+    lossy.register_async(
+        CALL_BACK,
+        asynchronous(move |request: Request| {
+            let sender = sender.clone();
+            async move {
+                let n: u64 = request.decode()?;
+                // A cut connection ends the peer, and so the call.
+                match request.peer.call::<_, u64>(ADD_ONE, &n, PATIENCE).await {
+                    Ok(answer) => Ok(Response::of(&Some(answer))),
+                    Err(RpcError::Closed) => Ok(Response::of(&None::<u64>)),
+                    Err(other) => {
+                        let _ = sender.send(other);
+                        Err(Status(1))
+                    }
+                }
+            }
+        }),
+    );
+    let server = lossy.listen("0").await.unwrap();
+    let client =
+        Client::new(server.local_addr(), ClientOptions { loss: Loss::percent(5, 4), ..options(&transport) });
+    let runs = Arc::new(AtomicU64::new(0));
+    let count = runs.clone();
+    client.register(
+        ADD_ONE,
+        typed(move |_, n: u64| {
+            count.fetch_add(1, Ordering::Relaxed);
+            Ok(n + 1)
+        }),
+    );
+    let mut answered = 0;
+    for n in 0..200u64 {
+        let answer: Option<u64> = client.call(CALL_BACK, &n, PATIENCE).await.unwrap();
+        assert!(answer.is_none_or(|a| a == n + 1));
+        answered += u64::from(answer.is_some());
+    }
+    assert!(failures.try_recv().is_err());
+    let runs = runs.load(Ordering::Relaxed);
+    assert!(answered > 100 && (answered..=200).contains(&runs), "{answered} answers after {runs} runs");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_plain_server_numbers_its_calls() {
     let last = Arc::new(AtomicU64::new(0));
     let seen = last.clone();

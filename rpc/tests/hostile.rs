@@ -8,8 +8,12 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use rpc::{Client, ClientOptions, Request, Response, RpcError, Server, ServerOptions, asynchronous};
-use support::{BYTES, EXECUTE, EXECUTE_LATER, Ledger, PATIENCE, client_options, server_options, until};
+use rpc::{
+    Client, ClientOptions, Register, Request, Response, RpcError, Server, ServerOptions, asynchronous, typed,
+};
+use support::{
+    BYTES, Cuttable, EXECUTE, EXECUTE_LATER, Ledger, PATIENCE, client_options, server_options, until,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -142,61 +146,67 @@ async fn a_client_that_vanishes_in_the_middle_of_a_frame_leaves_nothing() {
     still_serves(&server).await;
 }
 
-/// Runs a glutton until it is stuck, and checks that others are served promptly meanwhile.
-async fn others_go_on(options: ServerOptions, proc: u32) {
+/// A string of 100,000 bytes, from a handler and from a waiting one.
+const LARGE: u32 = 10;
+const LARGE_LATER: u32 = 11;
+
+/// Asks for large replies and reads none, until the server reads no more.
+async fn gorge(addr: String, proc: u32) {
+    let mut stream = raw_client(&addr, 666).await;
+    for xid in 1..200_000u64 {
+        if stream.write_all(&raw_call(proc, xid, &())).await.is_err() {
+            return; // the test is over
+        }
+    }
+    panic!("the server kept reading from one who reads nothing");
+}
+
+/// Has a glutton run until it is stuck; others are served promptly meanwhile.
+async fn others_go_on(proc: u32) {
     let served = Arc::new(AtomicUsize::new(0));
+    let mut builder = Ledger::new().builder(server_options());
     let count = served.clone();
-    let mut builder = Ledger::new().builder(options);
-    builder.register_async(
-        4,
-        asynchronous(move |request: Request| {
+    builder.register(
+        LARGE,
+        typed(move |_, (): ()| {
             count.fetch_add(1, Ordering::Relaxed);
-            async move { Ok(Response::of(&"x".repeat(request.decode()?))) }
+            Ok("x".repeat(100_000))
+        }),
+    );
+    let count = served.clone();
+    builder.register_async(
+        LARGE_LATER,
+        asynchronous(move |_| {
+            count.fetch_add(1, Ordering::Relaxed);
+            async { Ok(Response::of(&"x".repeat(100_000))) }
         }),
     );
     let server = builder.listen("0").await.unwrap();
-    let asked = Arc::new(AtomicUsize::new(0));
-    let stop = Arc::new(AtomicBool::new(false));
-    let eater = {
-        let (asked, stop) = (asked.clone(), stop.clone());
-        let addr = server.local_addr().to_string();
-        tokio::spawn(async move {
-            let mut stream = raw_client(&addr, 666).await;
-            for xid in 1..200_000u64 {
-                if stop.load(Ordering::Relaxed)
-                    || stream.write_all(&raw_call(proc, xid, &100_000usize)).await.is_err()
-                {
-                    return;
-                }
-                asked.fetch_add(1, Ordering::Relaxed);
-            }
-        })
-    };
+    let glutton = tokio::spawn(gorge(server.local_addr().to_string(), proc));
+    until("the glutton is served", || served.load(Ordering::Relaxed) > 0).await;
     let client = Client::new(server.local_addr(), client_options());
-    let mut last = (0, Instant::now());
-    let mut slowest = Duration::ZERO;
-    let mut n = 0;
-    while last.1.elapsed() < Duration::from_millis(300) {
+    let (mut n, mut slowest) = (0, Duration::ZERO);
+    let (mut last, mut since) = (0, Instant::now());
+    while since.elapsed() < Duration::from_millis(300) {
         n += 1;
         let began = Instant::now();
         assert_eq!(client.call::<_, u64>(EXECUTE, &n, PATIENCE).await.unwrap(), 1);
         slowest = slowest.max(began.elapsed());
-        let now = asked.load(Ordering::Relaxed);
-        if now != last.0 {
-            last = (now, Instant::now());
+        let now = served.load(Ordering::Relaxed);
+        assert!(now < 1_000, "{now} large replies for one who reads none");
+        if now != last {
+            (last, since) = (now, Instant::now());
         }
     }
-    assert!(!eater.is_finished(), "the server kept reading from one who reads nothing");
+    assert!(!glutton.is_finished(), "{:?}", glutton.await);
     assert!(slowest < Duration::from_secs(5), "a call took {slowest:?}");
-    assert!(served.load(Ordering::Relaxed) < 2_000, "{served:?} calls were served to one who reads nothing");
-    stop.store(true, Ordering::Relaxed);
-    eater.abort();
+    glutton.abort();
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_does_not_read_replies_stalls_only_itself() {
-    others_go_on(server_options(), BYTES).await;
-    others_go_on(server_options(), 4).await;
+    others_go_on(LARGE).await;
+    others_go_on(LARGE_LATER).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -245,12 +255,19 @@ async fn a_silent_connection_is_given_up() {
     let heartbeat = Duration::from_millis(50);
     let ledger = Ledger::new();
     let server = ledger.listen(ServerOptions { heartbeat, ..server_options() }, "0").await;
-    let mute = raw_client(server.local_addr(), 5).await;
-    let alive = Client::new(server.local_addr(), ClientOptions { heartbeat, ..client_options() });
+    let transport = Cuttable::default();
+    let options = ClientOptions { heartbeat, transport: Arc::new(transport.clone()), ..client_options() };
+    let alive = Client::new(server.local_addr(), options);
     alive.bind(PATIENCE).await.unwrap();
-    until("the mute one is given up", || server.stats().connections == 1).await;
-    assert!(alive.is_connected(), "an idle client that gives signs of life stays");
-    drop(mute);
+    for nonce in [5, 6] {
+        let mute = raw_client(server.local_addr(), nonce).await;
+        until("the mute one is given up", || server.stats().connections == 1).await;
+        drop(mute);
+    }
+    assert!(
+        alive.is_connected() && transport.links() == 1,
+        "idle sides that give signs of life stay connected"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -39,9 +39,12 @@ pub(super) async fn drive(inner: Arc<Inner>) {
                 }
                 let heard = run(&inner, reader, &conn, welcome.boot).await;
                 inner.detach();
-                if heard || since.elapsed() >= LIVED {
+                if since.elapsed() >= LIVED {
                     pause = PAUSE_MIN;
-                    continue; // it was well a moment ago: no pause
+                    continue; // it was well a moment ago
+                }
+                if heard {
+                    pause = PAUSE_MIN;
                 }
             }
             Err(error) => {
