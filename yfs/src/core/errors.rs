@@ -88,3 +88,45 @@ impl From<StoreError> for FsError {
         }
     }
 }
+
+/// Why one attempt at an operation ended.
+#[derive(Debug)]
+pub(super) enum Step {
+    /// What it built on changed meanwhile: from the start.
+    Again,
+    /// For good.
+    Fail(FsError),
+}
+
+impl From<FsError> for Step {
+    fn from(e: FsError) -> Step {
+        Step::Fail(e)
+    }
+}
+
+impl From<StoreError> for Step {
+    fn from(e: StoreError) -> Step {
+        Step::Fail(e.into())
+    }
+}
+
+/// Attempts at one operation. Only lost sessions and others' renames in the same directories use them up.
+pub(super) const ATTEMPTS_MAX: u32 = 100;
+
+/// Runs an attempt (an expression that makes its future) until it is not [`Step::Again`].
+macro_rules! attempt {
+    ($once:expr) => {{
+        let mut attempts = 0;
+        loop {
+            match $once.await {
+                Ok(value) => break Ok(value),
+                Err($crate::core::errors::Step::Fail(error)) => break Err(error),
+                Err($crate::core::errors::Step::Again) => attempts += 1,
+            }
+            if attempts == $crate::core::errors::ATTEMPTS_MAX {
+                break Err($crate::core::FsError::TimedOut("locks that are lost again and again".into()));
+            }
+        }
+    }};
+}
+pub(super) use attempt;

@@ -1,15 +1,15 @@
-//! The file system as its users see it.
+//! The file system as its users hold it. The operations themselves are in `ops/`.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
+use futures_util::lock::Mutex as AsyncMutex;
+use parking_lot::Mutex;
 
-use super::errors::FsError;
+use super::cache::State;
+use super::event::Event;
+use super::flush::Flushing;
 use super::traits::{Clock, Extents, Invalidate, Locks};
-use super::types::{
-    Attr, Cred, DirEntry, FileKind, Held, Ino, Mode, OpenFlags, RenameFlags, SetAttr, StatFs, Time,
-};
 
 /// Bounds of the core's memory and batches.
 #[derive(Clone, Debug)]
@@ -20,7 +20,7 @@ pub struct Limits {
     pub entries_max: usize,
     /// Cached clean file data, in bytes.
     pub clean_bytes_max: usize,
-    /// Unflushed file data, in bytes: a writer beyond it waits for a flush.
+    /// Unflushed changes, in bytes: who wants to change more waits for a flush.
     pub dirty_bytes_max: usize,
     /// A generation is closed when it holds this many bytes of file data…
     pub generation_bytes_max: usize,
@@ -29,9 +29,11 @@ pub struct Limits {
     /// A change is flushed by [`Fs::flush_due`] when it is this old.
     pub flush_after: Duration,
     /// The largest read-ahead of a sequential reader, in bytes.
-    pub read_ahead_max: usize,
+    pub read_ahead_max: u64,
     /// Inode numbers asked for at once.
     pub allocate_batch: u32,
+    /// Entries read from the store at once; a directory with at most as many is read whole at its first use.
+    pub scan_page: u32,
 }
 
 impl Default for Limits {
@@ -46,20 +48,34 @@ impl Default for Limits {
             flush_after: Duration::from_secs(2),
             read_ahead_max: 2 << 20,
             allocate_batch: 512,
+            scan_page: 1000,
         }
     }
 }
 
 /// A file system on locks `L`, store `E` and clock `C`. Clones are handles to the same.
-pub struct Fs<L, E, C>(Arc<Inner<L, E, C>>);
+pub struct Fs<L, E, C>(pub(super) Arc<Inner<L, E, C>>);
 
-#[allow(dead_code)]
-struct Inner<L, E, C> {
-    locks: L,
-    store: E,
-    clock: C,
-    invalidate: Arc<dyn Invalidate>,
-    limits: Limits,
+pub(super) struct Inner<L, E, C> {
+    pub locks: L,
+    pub store: E,
+    pub clock: C,
+    pub invalidate: Arc<dyn Invalidate>,
+    pub limits: Limits,
+    /// Lock order: `flushing` is never held together with `state`. Neither is ever held across an await, or while
+    /// calling locks, store or invalidate.
+    pub state: Mutex<State>,
+    pub flushing: Mutex<Option<Flushing>>,
+    /// One request for fresh inode numbers at a time.
+    pub refill: AsyncMutex<()>,
+    /// A block was fetched (or its fetcher gave up).
+    pub fetched: Event,
+    /// There are closed generations.
+    pub to_flush: Event,
+    /// Fresh inode numbers run low.
+    pub to_refill: Event,
+    /// There are wishes of readers.
+    pub to_fetch: Event,
 }
 
 impl<L, E, C> Clone for Fs<L, E, C> {
@@ -68,14 +84,23 @@ impl<L, E, C> Clone for Fs<L, E, C> {
     }
 }
 
-type Result<T> = std::result::Result<T, FsError>;
-const LATER: FsError = FsError::Busy;
-
-#[allow(dead_code, unused_variables, clippy::unused_async, missing_docs)]
 impl<L: Locks, E: Extents, C: Clock> Fs<L, E, C> {
     /// A file system with nothing cached. Call [`Fs::make_root`] once before use.
     pub fn new(locks: L, store: E, clock: C, invalidate: Arc<dyn Invalidate>, limits: Limits) -> Self {
-        Fs(Arc::new(Inner { locks, store, clock, invalidate, limits }))
+        Fs(Arc::new(Inner {
+            locks,
+            store,
+            clock,
+            invalidate,
+            limits,
+            state: Mutex::new(State::new()),
+            flushing: Mutex::new(None),
+            refill: AsyncMutex::new(()),
+            fetched: Event::default(),
+            to_flush: Event::default(),
+            to_refill: Event::default(),
+            to_fetch: Event::default(),
+        }))
     }
 
     /// The locks it works under.
@@ -83,178 +108,8 @@ impl<L: Locks, E: Extents, C: Clock> Fs<L, E, C> {
         &self.0.locks
     }
 
-    /// Creates the root directory (mode 0755, owned by `cred`) if the store has none.
-    pub async fn make_root(&self, cred: Cred) -> Result<()> {
-        Err(LATER)
-    }
-
-    /// The inode that `name` of `parent` stands for; `None` when there is no such name (true while held).
-    pub async fn lookup(&self, parent: Ino, name: &[u8]) -> Result<Held<Option<Attr>, L::Guard>> {
-        Err(LATER)
-    }
-
-    /// The parent of a directory (`..`); the root is its own.
-    pub async fn parent(&self, dir: Ino) -> Result<Ino> {
-        Err(LATER)
-    }
-
-    /// Attributes.
-    pub async fn getattr(&self, ino: Ino) -> Result<Held<Attr, L::Guard>> {
-        Err(LATER)
-    }
-
-    /// Changes attributes; a size cuts or grows.
-    pub async fn setattr(&self, ino: Ino, set: SetAttr, cred: Cred) -> Result<Held<Attr, L::Guard>> {
-        Err(LATER)
-    }
-
-    /// Creates a regular file, or with `!flags.exclusive` takes the existing one, and opens it: count one
-    /// [`Fs::release`] against it. An existing directory gives `IsDir`.
-    pub async fn create(
-        &self,
-        parent: Ino,
-        name: &[u8],
-        mode: u32,
-        cred: Cred,
-        flags: OpenFlags,
-    ) -> Result<Held<Attr, L::Guard>> {
-        Err(LATER)
-    }
-
-    /// Creates a file, pipe, socket or device node (not a directory or symlink) without opening it.
-    pub async fn mknod(
-        &self,
-        parent: Ino,
-        name: &[u8],
-        kind: FileKind,
-        mode: u32,
-        rdev: u32,
-        cred: Cred,
-    ) -> Result<Held<Attr, L::Guard>> {
-        Err(LATER)
-    }
-
-    pub async fn mkdir(
-        &self,
-        parent: Ino,
-        name: &[u8],
-        mode: u32,
-        cred: Cred,
-    ) -> Result<Held<Attr, L::Guard>> {
-        Err(LATER)
-    }
-
-    pub async fn symlink(
-        &self,
-        parent: Ino,
-        name: &[u8],
-        target: &[u8],
-        cred: Cred,
-    ) -> Result<Held<Attr, L::Guard>> {
-        Err(LATER)
-    }
-
-    pub async fn readlink(&self, ino: Ino) -> Result<Bytes> {
-        Err(LATER)
-    }
-
-    pub async fn link(&self, ino: Ino, parent: Ino, name: &[u8]) -> Result<Held<Attr, L::Guard>> {
-        Err(LATER)
-    }
-
-    pub async fn unlink(&self, parent: Ino, name: &[u8]) -> Result<()> {
-        Err(LATER)
-    }
-
-    pub async fn rmdir(&self, parent: Ino, name: &[u8]) -> Result<()> {
-        Err(LATER)
-    }
-
-    pub async fn rename(
-        &self,
-        parent: Ino,
-        name: &[u8],
-        new_parent: Ino,
-        new_name: &[u8],
-        flags: RenameFlags,
-    ) -> Result<()> {
-        Err(LATER)
-    }
-
-    /// Opens a file or directory: it stays usable after its last name is gone until as many [`Fs::release`].
-    pub async fn open(&self, ino: Ino, flags: OpenFlags) -> Result<Held<Attr, L::Guard>> {
-        Err(LATER)
-    }
-
-    /// Ends one open. Never report its error to an application: it has been told by [`Fs::flush`].
-    pub async fn release(&self, ino: Ino) -> Result<()> {
-        Err(LATER)
-    }
-
-    /// What `close(2)` waits for (the FLUSH request): writes nothing, but tells once what was lost (EIO) or does not
-    /// fit (ENOSPC).
-    pub async fn flush(&self, ino: Ino) -> Result<()> {
-        Err(LATER)
-    }
-
-    /// Makes everything that happened to this inode (and before it on this mount) durable. Also for directories.
-    pub async fn fsync(&self, ino: Ino) -> Result<()> {
-        Err(LATER)
-    }
-
-    /// Up to `len` bytes from `offset`; fewer only at the end of the file.
-    pub async fn read(&self, ino: Ino, offset: u64, len: u32) -> Result<Bytes> {
-        Err(LATER)
-    }
-
-    /// Writes all of `data` at `offset`, or with `append` at the true end. A writer other than root clears set-uid
-    /// and set-gid.
-    pub async fn write(&self, ino: Ino, offset: u64, data: Bytes, append: bool, cred: Cred) -> Result<u32> {
-        Err(LATER)
-    }
-
-    /// Up to `limit` entries behind cookie `after` (0 = from the start), without `.` and `..`; with `attrs` their
-    /// attributes too. An empty answer is the end.
-    pub async fn readdir(
-        &self,
-        dir: Ino,
-        after: u64,
-        limit: usize,
-        attrs: bool,
-    ) -> Result<Held<Vec<DirEntry>, L::Guard>> {
-        Err(LATER)
-    }
-
-    pub async fn statfs(&self) -> Result<StatFs> {
-        Err(LATER)
-    }
-
-    /// Flushes everything that has happened so far (unmount, `sync`).
-    pub async fn flush_all(&self) -> Result<()> {
-        Err(LATER)
-    }
-
-    /// Flushes what is older than [`Limits::flush_after`]; call it every few hundred milliseconds.
-    pub async fn flush_due(&self, now: Time) -> Result<()> {
-        Err(LATER)
-    }
-
-    /// Work nobody waits for: early flushes, fresh inode numbers, read-ahead, orphans. Never returns; run it in one
-    /// task. Nothing depends on it but speed.
-    pub async fn background(&self) {}
-
-    /// A lock is to be given back (`keep` = `None`) or downgraded (`Some(Shared)`): flushes what depends on it, drops
-    /// what may not be kept, tells the kernel. On an error nothing was dropped and the lock must not be released:
-    /// call again after a pause.
-    pub async fn revoke(&self, ino: Ino, keep: Option<Mode>) -> Result<()> {
-        Err(LATER)
-    }
-
-    /// The session and all its locks are gone: forgets everything, remembers which files lost changes.
-    pub fn session_lost(&self) {}
-
-    /// Removes unlinked inodes whose openers are all gone; returns how many. Call it at mount and now and then.
-    pub async fn reclaim_orphans(&self) -> Result<usize> {
-        Err(LATER)
+    /// The bounds it keeps.
+    pub fn limits(&self) -> &Limits {
+        &self.0.limits
     }
 }

@@ -5,9 +5,21 @@
 //! are cached.
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+mod blocks;
+mod cache;
+mod dir;
 pub mod errors;
+mod event;
+mod flush;
+pub mod format;
 mod fs;
+mod generation;
+mod load;
+mod locking;
+mod ops;
+mod revoke;
 pub mod traits;
+mod tx;
 pub mod types;
 
 pub use errors::{FsError, StoreError};

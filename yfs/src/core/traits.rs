@@ -141,6 +141,9 @@ pub trait Invalidate: Send + Sync + 'static {
 
     /// The entries of `dir` that were handed out must be looked up anew. May take a while (it may wait for the kernel).
     fn entries(&self, dir: Ino);
+
+    /// All of the above, for everything: the session was lost.
+    fn everything(&self) {}
 }
 
 impl<T: Invalidate + ?Sized> Invalidate for Arc<T> {
@@ -149,6 +152,9 @@ impl<T: Invalidate + ?Sized> Invalidate for Arc<T> {
     }
     fn entries(&self, dir: Ino) {
         (**self).entries(dir);
+    }
+    fn everything(&self) {
+        (**self).everything();
     }
 }
 

@@ -203,13 +203,12 @@ pub struct StatFs {
 pub struct Held<T, G> {
     /// The result.
     pub value: T,
-    guard: Option<G>,
+    guards: [Option<G>; 2],
 }
 
 impl<T, G> Held<T, G> {
-    /// `value` is true while `guard` lives.
-    pub fn new(value: T, guard: G) -> Held<T, G> {
-        Held { value, guard: Some(guard) }
+    pub(super) fn new(value: T, guards: [Option<G>; 2]) -> Held<T, G> {
+        Held { value, guards }
     }
 
     /// Lets go of the locks.
@@ -219,7 +218,7 @@ impl<T, G> Held<T, G> {
 
     /// The same guards around something made of the value.
     pub fn map<U>(self, f: impl FnOnce(T) -> U) -> Held<U, G> {
-        Held { value: f(self.value), guard: self.guard }
+        Held { value: f(self.value), guards: self.guards }
     }
 }
 

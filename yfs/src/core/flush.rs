@@ -1,0 +1,281 @@
+//! Flushing: closed generations go to the store one after the other, each data first and then one atomic commit.
+//!
+//! A flush under way is a shared future: whoever waits for it drives it, and one who goes away does not cancel it, so
+//! that a commit is never left half-way and another begun.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use futures_util::future::{BoxFuture, FutureExt, Shared};
+use futures_util::stream::{FuturesUnordered, StreamExt};
+
+use super::blocks::{Block, Index};
+use super::errors::{FsError, StoreError};
+use super::format::BLOCK;
+use super::fs::{Fs, Inner};
+use super::generation::Closed;
+use super::traits::{BootId, Clock, Extents, Locks};
+use super::types::{Ino, Time};
+
+/// A flush under way.
+pub(super) type Flushing = Shared<BoxFuture<'static, Result<(), FsError>>>;
+
+/// Blocks written with one request, and requests under way at once.
+const WRITE_BLOCKS: usize = 16;
+const WRITES_IN_FLIGHT: usize = 8;
+/// How often the same generation is written again because the server restarted, before the flush fails.
+const RESTARTS_MAX: u32 = 16;
+/// Closed generations that may wait for a flush.
+const CLOSED_MAX: usize = 32;
+
+impl<L: Locks, E: Extents, C: Clock> Fs<L, E, C> {
+    /// Flushes everything that has happened so far (unmount, `sync`).
+    pub async fn flush_all(&self) -> Result<(), FsError> {
+        let (epoch, target) = {
+            let st = self.0.state.lock();
+            (st.epoch, if st.open.is_empty() { st.open.number - 1 } else { st.open.number })
+        };
+        self.flush_to(epoch, target).await
+    }
+
+    /// Flushes what is older than [`super::Limits::flush_after`]; call it every few hundred milliseconds.
+    pub async fn flush_due(&self, now: Time) -> Result<(), FsError> {
+        let due = {
+            let st = self.0.state.lock();
+            let old = |begun: Time| now.since(begun).is_none_or(|age| age >= self.0.limits.flush_after);
+            !st.closed.is_empty() || st.open.begun.is_some_and(|(_, begun)| old(begun))
+        };
+        if due { self.flush_all().await } else { Ok(()) }
+    }
+
+    /// Makes generations up to `target` durable. `Lost` if they were lost with the session.
+    pub(super) async fn flush_to(&self, epoch: u64, target: u64) -> Result<(), FsError> {
+        loop {
+            {
+                let mut st = self.0.state.lock();
+                if st.epoch != epoch {
+                    return Err(FsError::Lost);
+                }
+                if st.committed >= target {
+                    return Ok(());
+                }
+                if st.open.number <= target {
+                    st.close();
+                }
+                if st.closed.is_empty() {
+                    return Ok(());
+                }
+            }
+            self.join_flush().await?;
+        }
+    }
+
+    /// Waits until there is room for more changes. `grows`: the changes need space in the store.
+    pub(super) async fn make_room(&self, grows: bool) -> Result<(), FsError> {
+        loop {
+            let (epoch, target) = {
+                let mut st = self.0.state.lock();
+                if grows && st.full {
+                    return Err(FsError::NoSpace);
+                }
+                if st.closed.len() < CLOSED_MAX && st.dirty_bytes() < self.0.limits.dirty_bytes_max {
+                    return Ok(());
+                }
+                if st.closed.is_empty() {
+                    st.close();
+                }
+                let Some(oldest) = st.closed.front() else { return Ok(()) };
+                (st.epoch, oldest.number)
+            };
+            match self.flush_to(epoch, target).await {
+                Ok(()) | Err(FsError::Lost) => {}
+                Err(FsError::NoSpace) if !grows => return Ok(()),
+                Err(e) => return Err(e),
+            }
+        }
+    }
+
+    /// Flushes closed generations as they come. Part of [`Fs::background`].
+    pub(super) async fn keep_flushing(&self) {
+        loop {
+            let ticket = self.0.to_flush.ticket();
+            let some = !self.0.state.lock().closed.is_empty();
+            if some && let Err(e) = self.join_flush().await {
+                tracing::debug!("background flush: {e}");
+            }
+            self.0.to_flush.wait(ticket).await;
+        }
+    }
+
+    async fn join_flush(&self) -> Result<(), FsError> {
+        let flush = {
+            let mut flushing = self.0.flushing.lock();
+            let start = || run(self.clone()).boxed().shared();
+            flushing.get_or_insert_with(start).clone()
+        };
+        flush.await
+    }
+}
+
+/// Commits closed generations, oldest first, until there are none or one fails.
+async fn run<L: Locks, E: Extents, C: Clock>(fs: Fs<L, E, C>) -> Result<(), FsError> {
+    let result = run_all(&fs).await;
+    // From here on who joins starts anew; who joined before looks again whether its generation was among these.
+    *fs.0.flushing.lock() = None;
+    result
+}
+
+async fn run_all<L: Locks, E: Extents, C: Clock>(fs: &Fs<L, E, C>) -> Result<(), FsError> {
+    loop {
+        let (epoch, next) = {
+            let st = fs.0.state.lock();
+            (st.epoch, st.closed.front().cloned())
+        };
+        let Some(closed) = next else { return Ok(()) };
+        let result = fs.0.store_generation(&closed).await;
+        let mut st = fs.0.state.lock();
+        if st.epoch != epoch {
+            return Err(FsError::Lost);
+        }
+        st.full = matches!(result, Err(StoreError::NoSpace));
+        match result {
+            Ok(()) => {
+                st.committed(closed.number);
+                st.trim(&fs.0.limits);
+            }
+            Err(StoreError::Fenced(_)) => {
+                drop(st);
+                fs.lose(epoch);
+                return Err(FsError::Lost);
+            }
+            Err(e) => return Err(e.into()),
+        }
+    }
+}
+
+impl<L: Locks, E: Extents, C: Clock> Inner<L, E, C> {
+    /// Data first, then the commit; again if the server restarted in between.
+    async fn store_generation(&self, closed: &Closed) -> Result<(), StoreError> {
+        if closed.ops.is_empty() && closed.data.is_empty() {
+            return Ok(());
+        }
+        for _ in 0..RESTARTS_MAX {
+            let result = match self.write_data(closed).await {
+                Ok(objects) => self.store.commit(closed.session, closed.ops.clone(), objects).await,
+                Err(e) => Err(e),
+            };
+            match result {
+                Err(StoreError::Restarted) => {
+                    tracing::info!("the extent server restarted: writing data again")
+                }
+                other => return other,
+            }
+        }
+        Err(StoreError::Unreachable("it restarts again and again".into()))
+    }
+
+    /// Writes a generation's data, several requests at once.
+    async fn write_data(&self, closed: &Closed) -> Result<Vec<(Ino, BootId)>, StoreError> {
+        let mut requests: Vec<(Ino, &[(Index, Block)])> = Vec::new();
+        for (object, blocks) in closed.data.iter().rev() {
+            requests.extend(blocks.chunks(WRITE_BLOCKS).rev().map(|chunk| (*object, chunk)));
+        }
+        let mut under_way = FuturesUnordered::new();
+        for _ in 0..WRITES_IN_FLIGHT {
+            under_way.extend(requests.pop().map(|(o, chunk)| self.write_chunk(closed.session, o, chunk)));
+        }
+        let mut boots = BTreeMap::new();
+        while let Some(done) = under_way.next().await {
+            let (object, boot) = done?;
+            if *boots.entry(object).or_insert(boot) != boot {
+                return Err(StoreError::Restarted);
+            }
+            under_way.extend(requests.pop().map(|(o, chunk)| self.write_chunk(closed.session, o, chunk)));
+        }
+        Ok(boots.into_iter().collect())
+    }
+
+    async fn write_chunk(
+        &self,
+        session: u64,
+        object: Ino,
+        blocks: &[(Index, Block)],
+    ) -> Result<(Ino, BootId), StoreError> {
+        let (ranges, data) = lay_out(blocks);
+        Ok((object, self.store.write(session, object, ranges, data).await?))
+    }
+}
+
+/// The ranges of some blocks (neighbours in one range) and their bytes, each block filled up with zeros.
+fn lay_out(blocks: &[(Index, Block)]) -> (Vec<(u64, u32)>, Bytes) {
+    let mut ranges: Vec<(u64, u32)> = Vec::new();
+    let mut data = BytesMut::with_capacity(blocks.len() * BLOCK as usize);
+    for (index, block) in blocks {
+        let offset = index * BLOCK;
+        match ranges.last_mut() {
+            Some((start, len)) if *start + u64::from(*len) == offset => *len += BLOCK as u32,
+            _ => ranges.push((offset, BLOCK as u32)),
+        }
+        data.extend_from_slice(block);
+        data.resize(ranges.iter().map(|r| r.1 as usize).sum(), 0);
+    }
+    (ranges, data.freeze())
+}
+
+impl<L, E, C> Fs<L, E, C> {
+    /// Forgets everything of an epoch whose session is gone, and remembers whom to tell (P4).
+    pub(super) fn lose(&self, epoch: u64)
+    where
+        L: Locks,
+        E: Extents,
+        C: Clock,
+    {
+        {
+            let mut st = self.0.state.lock();
+            if st.epoch != epoch {
+                return;
+            }
+            st.close();
+            let lost: Vec<Arc<Closed>> = st.closed.drain(..).collect();
+            st.reset();
+            for closed in &lost {
+                for ino in &closed.inodes {
+                    st.remember_error(*ino, FsError::Lost);
+                }
+            }
+            drop(st);
+            log_lost(&lost);
+        }
+        self.0.fetched.signal();
+        self.0.to_refill.signal();
+        self.0.invalidate.everything();
+    }
+}
+
+/// Inodes and names named in the log when changes are lost.
+const LOG_MAX: usize = 20;
+
+fn log_lost(lost: &[Arc<Closed>]) {
+    let names: BTreeMap<Ino, String> = lost
+        .iter()
+        .flat_map(|c| c.names.iter())
+        .map(|(ino, name)| (*ino, name.escape_ascii().to_string()))
+        .collect();
+    let mut inodes: Vec<Ino> = lost.iter().flat_map(|c| c.inodes.iter().copied()).collect();
+    inodes.sort_unstable();
+    inodes.dedup();
+    if inodes.is_empty() {
+        return;
+    }
+    let shown: Vec<String> = inodes
+        .iter()
+        .take(LOG_MAX)
+        .map(|ino| names.get(ino).map_or(format!("inode {ino}"), |name| format!("inode {ino} ({name})")))
+        .collect();
+    tracing::warn!(
+        "the session was lost; unflushed changes of {} inodes are gone, among them {}",
+        inodes.len(),
+        shown.join(", ")
+    );
+}
