@@ -65,6 +65,8 @@ pub struct Inode {
     /// The file was cut to `.1` bytes in generation `.0`: until that is committed, the store's data from there on is
     /// not the file's.
     pub cuts: Vec<(u64, u64)>,
+    /// The store shows nothing of the bulk object beyond the file's size but what we wrote.
+    pub tail_clean: bool,
     /// Fetches under way whose answer must meet the cache as it was when they began.
     pub pins: u32,
     /// Reading.

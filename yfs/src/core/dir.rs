@@ -85,7 +85,7 @@ impl Dir {
     }
 
     fn present(&self, from: u64, to: u64) -> impl Iterator<Item = (u64, &Bytes, Target)> {
-        let range = self.names.range((from, Bytes::new())..(to, Bytes::new()));
+        let range = self.names.range((from, Bytes::new())..(to.max(from), Bytes::new()));
         range.filter_map(|((hash, name), known)| Some((*hash, name, known.target?)))
     }
 

@@ -84,20 +84,29 @@ impl<L: Locks, E: Extents, C: Clock> Fs<L, E, C> {
         Ok(presence)
     }
 
-    /// Makes the attributes of many inodes known with few requests.
-    pub(super) async fn fetch_records(&self, held: &Locked<L::Guard>, inos: &[Ino]) -> Result<(), Step> {
-        let unknown = |st: &mut State| -> Vec<Ino> {
-            let mut list = inos.to_vec();
-            list.retain(|ino| st.inodes.get(ino).is_none_or(|i| i.record == Presence::Unknown));
-            list
-        };
-        let missing = self.with_state(held, unknown)?;
+    /// The attributes of many inodes, with few requests. Those that are gone are left out.
+    pub(super) async fn records(
+        &self,
+        held: &Locked<L::Guard>,
+        inos: &[Ino],
+    ) -> Result<BTreeMap<Ino, Record>, Step> {
+        let (mut known, mut missing) = (BTreeMap::new(), Vec::new());
+        self.with_state(held, |st| {
+            for ino in inos {
+                match st.inodes.get(ino).map_or(Presence::Unknown, |i| i.record) {
+                    Presence::There(record) => drop(known.insert(*ino, record)),
+                    Presence::Unknown => missing.push(*ino),
+                    Presence::Gone => {}
+                }
+            }
+        })?;
         for chunk in missing.chunks(RECORDS_MAX) {
             let values = self.0.store.get(chunk.iter().map(|ino| format::attr_key(*ino)).collect()).await?;
             let mut learned = Vec::with_capacity(chunk.len());
             for (ino, value) in chunk.iter().zip(values) {
                 let record = value.map(|bytes| Record::decode(*ino, &bytes)).transpose()?;
                 learned.push((*ino, record.map_or(Presence::Gone, Presence::There)));
+                known.extend(record.map(|r| (*ino, r)));
             }
             self.with_state(held, |st| {
                 for (ino, presence) in learned {
@@ -106,7 +115,7 @@ impl<L: Locks, E: Extents, C: Clock> Fs<L, E, C> {
                 st.trim(&self.0.limits);
             })?;
         }
-        Ok(())
+        Ok(known)
     }
 
     /// What a name stands for.

@@ -18,6 +18,7 @@ mod load;
 mod locking;
 mod ops;
 mod revoke;
+pub mod testing;
 pub mod traits;
 mod tx;
 pub mod types;

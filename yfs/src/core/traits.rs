@@ -22,7 +22,7 @@ use super::types::{Ino, Mode, StatFs, Time};
 ///   does [`Locks::session`] name another session and are guards of that session given out.
 pub trait Locks: Send + Sync + 'static {
     /// Lets go of the locks when dropped; they stay cached.
-    type Guard: Send + 'static;
+    type Guard: Send + Sync + 'static;
 
     /// All of `wants`, if every one is cached in a sufficient mode and free of conflict in this process. Never waits.
     /// The ids are distinct, in any order.

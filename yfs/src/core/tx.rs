@@ -40,7 +40,8 @@ impl<L: Locks, E: Extents, C: Clock> Fs<L, E, C> {
         let session = self.0.locks.session();
         let now = self.0.clock.now();
         let state = self.0.state.lock();
-        if state.epoch != epoch {
+        // No session: it was just lost, and we are about to hear of it.
+        if state.epoch != epoch || session == 0 {
             return Err(Step::Again);
         }
         Ok(Tx { state, limits: &self.0.limits, to_flush: &self.0.to_flush, session, now })
@@ -105,6 +106,7 @@ impl Tx<'_> {
         change.created = true;
         change.target = target.is_some();
         let inode = self.inode(ino);
+        inode.tail_clean = true;
         inode.openers = Openers::None;
         inode.target = target;
         if record.is_dir() {
@@ -182,6 +184,24 @@ impl Tx<'_> {
         }
     }
 
+    /// Before a file grows to `size` with whole blocks left as holes: a client that died may have written there
+    /// without ever committing, so that the store shows its data. Cuts it off, in a generation of its own.
+    pub fn clear_tail(&mut self, record: &Record, size: u64) {
+        let ino = record.attr.ino;
+        if self.inode(ino).tail_clean || size <= BLOCK {
+            return;
+        }
+        let old = if record.layout == Layout::Bulk { record.attr.size } else { 0 };
+        self.put(*record);
+        let number = self.open.number;
+        let change = self.open.change(ino);
+        change.truncated = Some(change.truncated.map_or(old, |t| t.min(old)));
+        let inode = self.inode(ino);
+        inode.note_cut(number, record.attr.size);
+        inode.tail_clean = true;
+        self.settle_cut(ino);
+    }
+
     fn cut(&mut self, record: &mut Record, size: u64, last: Option<Block>) {
         let ino = record.attr.ino;
         self.touch(ino);
@@ -189,7 +209,9 @@ impl Tx<'_> {
         record.attr.size = size;
         self.open.cut_blocks(ino, size.div_ceil(BLOCK));
         self.state.blocks.drop_from(ino, size.div_ceil(BLOCK));
-        self.inode(ino).note_cut(number, size);
+        let inode = self.inode(ino);
+        inode.note_cut(number, size);
+        inode.tail_clean |= record.layout == Layout::Bulk;
         if record.layout == Layout::Bulk {
             let change = self.open.change(ino);
             change.truncated = Some(change.truncated.map_or(size, |t| t.min(size)));
@@ -225,7 +247,7 @@ impl Tx<'_> {
             record.layout = Layout::Bulk;
             self.open.change_inline(ino, 0);
         }
-        if record.layout == Layout::Bulk && old % BLOCK != 0 {
+        if record.layout == Layout::Bulk && !old.is_multiple_of(BLOCK) {
             // Written again in full: what the store has behind the old end may be anything.
             let block = last.expect("the block of the old end was loaded");
             self.put_block(record, old / BLOCK, block);
@@ -269,7 +291,7 @@ pub(super) fn last_needed(record: &Record, size: u64) -> Option<Index> {
     let (old, bulk) = (record.attr.size, record.layout == Layout::Bulk);
     let cut = size < old;
     match bulk {
-        true if !cut && size > old && old % BLOCK != 0 => Some(old / BLOCK),
+        true if !cut && size > old && !old.is_multiple_of(BLOCK) => Some(old / BLOCK),
         false if cut && size > 0 => Some(0),
         false if !cut && size > BLOCK && old > 0 => Some(0),
         _ => None,

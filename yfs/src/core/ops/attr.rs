@@ -1,7 +1,7 @@
 //! Changing attributes, the size among them.
 
 use crate::core::errors::{FsError, Step, attempt};
-use crate::core::format::Record;
+use crate::core::format::{BLOCK, Record};
 use crate::core::fs::Fs;
 use crate::core::traits::{Clock, Extents, Locks};
 use crate::core::tx::last_needed;
@@ -31,6 +31,9 @@ impl<L: Locks, E: Extents, C: Clock> Fs<L, E, C> {
         let attr = {
             let mut tx = self.begin(&held)?;
             if let Some(size) = set.size {
+                if size.div_ceil(BLOCK) > record.attr.size.div_ceil(BLOCK) {
+                    tx.clear_tail(&record, size);
+                }
                 tx.resize(&mut record, size, last);
             }
             apply(&mut record, &set, cred, tx.now);

@@ -91,6 +91,9 @@ impl<L: Locks, E: Extents, C: Clock> Fs<L, E, C> {
         let end = end.ok_or(FsError::FileTooBig)?.max(record.attr.size);
         let (loaded, last) = self.load_for_write(&held, &record, offset, data.len() as u64, end).await?;
         let mut tx = self.begin(&held)?;
+        if offset / BLOCK > record.attr.size.div_ceil(BLOCK) {
+            tx.clear_tail(&record, end);
+        }
         tx.resize(&mut record, end, last);
         tx.write(&record, offset, data, loaded);
         record.modified(tx.now);

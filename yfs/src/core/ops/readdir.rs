@@ -1,7 +1,8 @@
 //! Listing directories.
 
-use crate::core::cache::{Presence, State};
+use crate::core::cache::Presence;
 use crate::core::errors::{FsError, Step, attempt};
+use crate::core::format::Record;
 use crate::core::fs::Fs;
 use crate::core::load::Pin;
 use crate::core::locking::Locked;
@@ -46,12 +47,10 @@ impl<L: Locks, E: Extents, C: Clock> Fs<L, E, C> {
         // A name that came to stand for another inode meanwhile goes without attributes.
         let locked: Vec<Ino> =
             numbers(&entries).into_iter().filter(|ino| inos.binary_search(ino).is_ok()).collect();
-        self.fetch_records(&held, &locked).await?;
-        self.with_state(&held, |st| {
-            for entry in entries.iter_mut().filter(|e| locked.binary_search(&e.ino).is_ok()) {
-                entry.attr = known(st, entry.ino);
-            }
-        })?;
+        let records = self.records(&held, &locked).await?;
+        for entry in &mut entries {
+            entry.attr = records.get(&entry.ino).map(Record::shown);
+        }
         Ok(held.with(entries))
     }
 
@@ -80,13 +79,6 @@ impl<L: Locks, E: Extents, C: Clock> Fs<L, E, C> {
                 Some(hash) => self.scan(held, dir, hash).await?,
             }
         }
-    }
-}
-
-fn known(st: &mut State, ino: Ino) -> Option<crate::core::types::Attr> {
-    match st.inode(ino).record {
-        Presence::There(record) => Some(record.shown()),
-        _ => None,
     }
 }
 
