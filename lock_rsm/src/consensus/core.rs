@@ -39,6 +39,8 @@ pub struct Core {
     pub(super) unsnapshotted_bytes: usize,
     /// Entries up to here are on this replica's disk.
     pub(super) durable: u64,
+    /// The view number on this replica's disk.
+    pub(super) durable_view: u64,
     /// Batches with something to write that are not on disk yet, oldest first.
     unpersisted: VecDeque<Batch>,
     /// When a master was heard last.
@@ -85,8 +87,9 @@ impl Core {
             unsnapshotted_bytes: log.range(snapshot_seq + 1, restored.applied).map(Entry::size_bytes).sum(),
             durable: log.last().seq,
             log,
+            durable_view: restored.hard_state.view,
             unpersisted: VecDeque::new(),
-            // It may have promised a master to wait just before it stopped (§6.4.1); nobody was promised anything in view 0.
+            // It may have promised a master to wait just before it stopped (§6.4.1). In view 0 nothing was promised to anybody.
             heard_ms: (restored.hard_state.view > 0).then_some(now_ms),
             election_due_ms: 0,
             incoming: None,
@@ -129,6 +132,10 @@ impl Core {
         let Message { view, body } = message;
         match body {
             Body::PreVote { last } => return self.on_pre_vote(from, view, last),
+            // Who grants one stays in its own view, which may be an earlier one; what it grants is named in the answer.
+            Body::PreVoteReply { campaign_view, granted } if view <= self.view() => {
+                return self.on_pre_vote_reply(from, campaign_view, granted);
+            }
             Body::RequestVote { hand_over: false, .. } if view > self.view() && self.has_living_master() => {
                 return;
             }
@@ -182,6 +189,7 @@ impl Core {
             latest = self.unpersisted.pop_front();
         }
         let Some(Batch { last, hard_state, .. }) = latest else { return };
+        self.durable_view = hard_state.view;
         // The disk agrees with the log as far as it agrees on the last entry; later truncations may have made it differ.
         if self.log.has(last) && last.seq > self.durable {
             self.durable = last.seq;

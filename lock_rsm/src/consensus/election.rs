@@ -26,7 +26,7 @@ impl Core {
     pub(super) fn election_timeout(&mut self) {
         self.postpone_election();
         self.set_master(None);
-        if self.log.membership().is_voter(self.config.id) {
+        if self.may_campaign() {
             self.ask_whether_to_campaign();
         } else {
             self.role = RoleState::Slave;
@@ -41,6 +41,12 @@ impl Core {
                 self.heard_ms.is_some_and(|heard_ms| self.now_ms < heard_ms + self.config.election_timeout_ms)
             }
         }
+    }
+
+    /// Whether this replica has a vote. As long as the entry that takes it away may not be committed it has to go on as if it
+    /// had one, without counting itself: it may be the only one that has that entry, and so the only electable one (§4.2.2).
+    pub(super) fn may_campaign(&self) -> bool {
+        self.log.memberships_since(self.committed).any(|membership| membership.is_voter(self.config.id))
     }
 
     fn ask_whether_to_campaign(&mut self) {
@@ -73,9 +79,9 @@ impl Core {
     /// Opens a view and asks for votes in it. The own vote counts once it is on disk, and so do the others: the request is
     /// sent only then, or a candidate that crashed and lost the end of its log could collect votes given to the longer one.
     pub(super) fn start_campaign(&mut self, hand_over: bool) {
-        assert!(self.log.membership().is_voter(self.config.id), "only a voter campaigns");
+        assert!(self.may_campaign(), "only a voter campaigns");
         self.leave_role();
-        self.role = RoleState::Candidate { granted: BTreeSet::new(), since_ms: self.now_ms };
+        self.role = RoleState::Candidate { granted: BTreeSet::new() };
         self.incoming = None;
         self.set_master(None);
         self.set_hard_state(HardState { view: self.view() + 1, voted_for: Some(self.config.id) });
@@ -103,14 +109,13 @@ impl Core {
     }
 
     pub(super) fn on_vote(&mut self, from: ReplicaId, is_granted: bool) {
-        let RoleState::Candidate { granted, since_ms } = &mut self.role else { return };
+        let RoleState::Candidate { granted } = &mut self.role else { return };
         if !is_granted {
             return;
         }
         granted.insert(from);
         if self.log.membership().is_quorum(granted) {
-            let (granted, since_ms) = (std::mem::take(granted), *since_ms);
-            self.become_master(&granted, since_ms);
+            self.become_master();
         }
     }
 

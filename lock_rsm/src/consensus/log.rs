@@ -129,8 +129,14 @@ impl Log {
 
     /// The membership in force after entry `seq`, which must not lie before the base.
     pub(super) fn membership_at(&self, seq: u64) -> &Membership {
+        self.memberships_since(seq).next().expect("there is one in force at any time")
+    }
+
+    /// The membership in force after entry `seq`, which must not lie before the base, and all later ones.
+    pub(super) fn memberships_since(&self, seq: u64) -> impl Iterator<Item = &Membership> {
         let after = self.memberships.partition_point(|&(from, _)| from <= seq);
-        &self.memberships[after.checked_sub(1).expect("seq does not lie before the base")].1
+        let at = after.checked_sub(1).expect("seq does not lie before the base");
+        self.memberships[at..].iter().map(|(_, membership)| membership)
     }
 
     /// The last entry here whose stamp exceeds `limit` in neither view nor seq: where two logs that differ at `limit` may

@@ -8,12 +8,12 @@ use super::progress::{Pace, Progress};
 use super::read::Reads;
 use super::role::{HandOver, Reign, RoleState};
 use super::types::{Entry, Follower, Payload, ReplicaId, Viewstamp};
-use std::collections::BTreeSet;
 
 impl Core {
-    /// `voters` elected this replica, after it asked at `since_ms`. Its first entry is empty: once that is committed, so is all before
-    /// it (§3.6.2), and the master knows where the log it inherited ends (§6.4).
-    pub(super) fn become_master(&mut self, voters: &BTreeSet<ReplicaId>, since_ms: u64) {
+    /// A majority elected this replica. Its first entry is empty: once that is committed, so is all before it (§3.6.2), and
+    /// the master knows how far the log it inherited is committed (§6.4). It is not sure of its quorum before that has answered a
+    /// heartbeat: who voted for it may have voted for the next one since.
+    pub(super) fn become_master(&mut self) {
         let last = self.log.last();
         let mut reign = Reign {
             followers: Default::default(),
@@ -25,15 +25,13 @@ impl Core {
             uncommitted_bytes: self.log.range(self.committed + 1, last.seq).map(Entry::size_bytes).sum(),
         };
         for member in &self.log.membership().members {
-            let mut progress = Progress::new(last.seq);
-            progress.confirmed_ms = voters.contains(&member.id).then_some(since_ms);
-            reign.followers.insert(member.id, progress);
+            reign.followers.insert(member.id, Progress::new(last.seq));
         }
         reign.followers.remove(&self.config.id);
         self.role = RoleState::Master(Box::new(reign));
         self.set_master(Some(self.config.id));
         self.append_as_master(Payload::Noop);
-        self.tick_master();
+        self.send_heartbeats();
     }
 
     /// Appends one entry in the master's own view.
@@ -77,7 +75,13 @@ impl Core {
     pub(super) fn on_heartbeat(&mut self, from: ReplicaId, committed: u64, round: u64, sent_ms: u64) {
         self.follow(from);
         self.slave_commits(committed);
-        self.send(from, Body::HeartbeatReply { round, sent_ms });
+        let reply = Body::HeartbeatReply { round, sent_ms };
+        // A replica that restarts must know of the view, or it would not know that it promised to wait.
+        if self.durable_view == self.view() {
+            self.send(from, reply)
+        } else {
+            self.send_after_persist(from, reply)
+        }
     }
 
     pub(super) fn on_heartbeat_reply(&mut self, from: ReplicaId, round: u64, sent_ms: u64) {
@@ -178,7 +182,7 @@ impl Core {
 
     pub(super) fn on_timeout_now(&mut self, from: ReplicaId) {
         let follows = matches!(self.role, RoleState::Slave) && self.master == Some(from);
-        if follows && self.log.membership().is_voter(self.config.id) {
+        if follows && self.may_campaign() {
             self.start_campaign(true);
         }
     }

@@ -59,14 +59,11 @@ impl Core {
         let (last, now_ms) = (self.log.last().seq, self.now_ms);
         let RoleState::Master(reign) = &mut self.role else { return };
         let membership = self.log.membership();
+        // Newcomers get an election timeout to answer before their silence counts.
+        reign.since_ms = now_ms;
         reign.followers.retain(|&id, _| membership.contains(id));
         for member in membership.members.iter().filter(|member| member.id != self.config.id) {
-            reign.followers.entry(member.id).or_insert_with(|| {
-                let mut progress = Progress::new(last);
-                // It gets an election timeout to answer before its silence counts.
-                progress.confirmed_ms = Some(now_ms);
-                progress
-            });
+            reign.followers.entry(member.id).or_insert_with(|| Progress::new(last));
         }
     }
 

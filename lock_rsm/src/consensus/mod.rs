@@ -59,3 +59,6 @@ pub use types::{
     Entry, Follower, HardState, Member, Membership, Payload, ReplicaId, Restored, Role, SnapshotMeta,
     ViewInfo, Viewstamp,
 };
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -15,7 +15,6 @@ pub(super) enum RoleState {
     /// Who voted for this replica; itself only once that is on disk.
     Candidate {
         granted: BTreeSet<ReplicaId>,
-        since_ms: u64,
     },
     Master(Box<Reign>),
 }
@@ -25,6 +24,7 @@ pub(super) enum RoleState {
 pub(super) struct Reign {
     /// Every other member.
     pub(super) followers: BTreeMap<ReplicaId, Progress>,
+    /// When the view began or its membership changed last: silence is counted from then on.
     pub(super) since_ms: u64,
     /// The entry that opened the view.
     pub(super) first_seq: u64,
