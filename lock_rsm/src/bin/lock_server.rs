@@ -1,0 +1,98 @@
+//! `lock_server MASTER ME`: one replica of the lock service.
+//!
+//! Prints `view N members A B C master A` for every view it adopts. SIGTERM and SIGINT end it cleanly: another replica
+//! takes over first.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Parser;
+use lock_rsm::locks::{LockService, LockServiceOptions};
+use lock_rsm::programs;
+use lock_rsm::rsm::config::{Group, MembersFrom};
+use lock_rsm::rsm::{Replica, ReplicaOptions, View};
+use rpc::{ServerBuilder, ServerOptions};
+
+const NAME: &str = "lock_server";
+
+/// One replica of the lock service.
+#[derive(Parser)]
+#[command(name = NAME, version)]
+struct Args {
+    /// The replica that is the master when the group is founded: HOST:PORT or a port
+    master: String,
+    /// The address of this replica: HOST:PORT or a port
+    me: String,
+    /// Its data directory [default: lock_server-ME.data]
+    #[arg(long)]
+    data: Option<PathBuf>,
+    /// An extent server where expired sessions are fenced; may be repeated
+    #[arg(long, value_name = "HOST:PORT")]
+    fence: Vec<String>,
+    /// A file with the addresses of all replicas, one a line [default: config, if it exists]
+    #[arg(long, value_name = "FILE", conflicts_with = "members")]
+    config: Option<PathBuf>,
+    /// The addresses of all replicas
+    #[arg(long, value_delimiter = ',', value_name = "A,B,C")]
+    members: Option<Vec<String>>,
+    /// How long a session lives without a sign of its client
+    #[arg(long, default_value_t = 10.0, value_name = "SECONDS")]
+    lease: f64,
+}
+
+fn main() -> ExitCode {
+    programs::run(NAME, serve(Args::parse()))
+}
+
+async fn serve(args: Args) -> Result<(), Box<dyn std::error::Error>> {
+    let from = match (&args.config, &args.members) {
+        (Some(file), _) => MembersFrom::File(file.clone()),
+        (None, Some(list)) => MembersFrom::List(list.clone()),
+        (None, None) => MembersFrom::Default,
+    };
+    let group = Group::read(&args.master, &args.me, &from)?;
+    let fences: Result<Vec<_>, _> = args.fence.iter().map(|address| rpc::addr::parse(address)).collect();
+    let service = LockService::new(LockServiceOptions {
+        lease: lease(args.lease)?,
+        fences: fences?,
+        ..LockServiceOptions::default()
+    });
+    let mut server = ServerBuilder::new(ServerOptions::default());
+    service.register_unreplicated(&mut server);
+    let data = args.data.unwrap_or_else(|| format!("lock_server-{}.data", args.me).into());
+    let mut options = ReplicaOptions::new(&group.master, &group.me, &group.members, data);
+    options.on_view = Some(Arc::new(|view: &View, _| announce(view)));
+
+    let replica = tokio::select! {
+        started = Replica::start(options, service.clone(), server) => started?,
+        stopped = programs::told_to_stop() => return Ok(stopped?),
+    };
+    let tasks = service.run(replica.clone());
+    tokio::select! {
+        ended = replica.ended() => ended?,
+        stopped = programs::told_to_stop() => {
+            stopped?;
+            tracing::info!("told to stop; handing over");
+            replica.shutdown().await;
+        }
+    }
+    drop(tasks);
+    Ok(())
+}
+
+/// A view is adopted once its master is known; what came to nothing before is for the log.
+fn announce(view: &View) {
+    match view.master {
+        Some(_) => println!("{view}"),
+        None => tracing::debug!("{view}"),
+    }
+}
+
+fn lease(seconds: f64) -> Result<Duration, String> {
+    let lease = Duration::try_from_secs_f64(seconds).ok();
+    lease
+        .filter(|lease| (Duration::from_millis(100)..=Duration::from_secs(3600)).contains(lease))
+        .ok_or_else(|| format!("--lease {seconds} is not between 0.1 and 3600 seconds"))
+}
