@@ -126,6 +126,30 @@ fn raw_call(proc: u32, xid: u64, args: &impl serde::Serialize) -> Bytes {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn another_version_of_the_protocol_is_named_on_both_sides() {
+    let greeting = |kind, version: u8, rest: &[u8]| {
+        let body = [b"YFS-RPC\0".as_slice(), &[version, 0], rest].concat().into();
+        rpc::frame::Frame { body, ..rpc::frame::Frame::new(kind) }.to_bytes()
+    };
+    let server = Ledger::new().listen(server_options(), "0").await;
+    let mut newer = TcpStream::connect(server.local_addr()).await.unwrap();
+    newer.write_all(&greeting(rpc::frame::Kind::Hello, 9, b"whatever comes")).await.unwrap();
+    let mut answer = Vec::new();
+    newer.read_to_end(&mut answer).await.unwrap();
+    let welcome = rpc::frame::decode(answer.into()).unwrap();
+    assert_eq!((welcome.kind, welcome.body[8]), (rpc::frame::Kind::Welcome, 1));
+
+    let other = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = other.local_addr().unwrap().to_string();
+    let client = Client::new(&addr, ClientOptions { fail_fast: true, ..client_options() });
+    let bound = tokio::spawn(async move { client.bind(PATIENCE).await });
+    let (mut stream, _) = other.accept().await.unwrap();
+    stream.write_all(&greeting(rpc::frame::Kind::Welcome, 9, b"")).await.unwrap();
+    let error = bound.await.unwrap().unwrap_err().to_string();
+    assert!(error.contains("version 9") && error.contains(&addr), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_oversize_frame_after_the_greeting_ends_the_connection() {
     let server = Ledger::new().listen(server_options(), "0").await;
     let mut stream = raw_client(server.local_addr(), 5).await;
