@@ -7,9 +7,10 @@ use super::types::ReplicaId;
 pub struct Config {
     /// The identity of this replica.
     pub id: ReplicaId,
-    /// A slave that hears nothing from a master for a random time between once and twice this tries to replace it; for
-    /// less than once this it helps nobody else to. A master that no majority answered for this long stops acting as
-    /// one ([`Core::is_master_with_quorum`](super::Core::is_master_with_quorum)), after twice this it steps down.
+    /// A slave that hears nothing from a master for a random time between once and twice this tries to
+    /// replace it; for less than once this it helps nobody else to. A master that no majority answered for
+    /// this long stops acting as one ([`Core::is_master_with_quorum`](super::Core::is_master_with_quorum)),
+    /// after twice this it steps down.
     pub election_timeout_ms: u64,
     /// How often a master sends heartbeats. At most a third of the election timeout is sensible.
     pub heartbeat_ms: u64,
@@ -29,7 +30,8 @@ pub struct Config {
     pub uncommitted_bytes_max: usize,
     /// Reads that wait to be confirmed; beyond it reads are refused.
     pub reads_max: usize,
-    /// Entries kept in memory although a snapshot covers them, in bytes, so that a member slightly behind needs none.
+    /// Entries kept in memory although a snapshot covers them, in bytes, so that a member slightly behind
+    /// needs none.
     pub tail_bytes_max: usize,
     /// The same, as long as a living member still has to get them.
     pub pinned_bytes_max: usize,

@@ -13,14 +13,14 @@ use std::collections::VecDeque;
 
 /// One replica's consensus state machine.
 ///
-/// The clock `now_ms` in its inputs is monotonic and the same for all of them; a reading before an earlier one counts as
-/// that.
+/// The clock `now_ms` in its inputs is monotonic and the same for all of them; a reading before an earlier
+/// one counts as that.
 ///
 /// # Panics
 ///
-/// Its methods panic where going on could lose or fork what was committed: when two masters act in one view, when
-/// committed entries would be taken back, when the driver claims durability of what it was not given. That is a bug or
-/// a damaged disk, and stopping one replica is the safe answer.
+/// Its methods panic where going on could lose or fork what was committed: when two masters act in one view,
+/// when committed entries would be taken back, when the driver claims durability of what it was not given.
+/// That is a bug or a damaged disk, and stopping one replica is the safe answer.
 #[derive(Debug)]
 pub struct Core {
     pub(super) config: Config,
@@ -89,7 +89,8 @@ impl Core {
             log,
             durable_view: restored.hard_state.view,
             unpersisted: VecDeque::new(),
-            // It may have promised a master to wait just before it stopped (§6.4.1). In view 0 nothing was promised to anybody.
+            // It may have promised a master to wait just before it stopped (§6.4.1). In view 0 nothing was
+            // promised to anybody.
             heard_ms: (restored.hard_state.view > 0).then_some(now_ms),
             election_due_ms: 0,
             incoming: None,
@@ -132,7 +133,8 @@ impl Core {
         let Message { view, body } = message;
         match body {
             Body::PreVote { last } => return self.on_pre_vote(from, view, last),
-            // Who grants one stays in its own view, which may be an earlier one; what it grants is named in the answer.
+            // Who grants one stays in its own view, which may be an earlier one; what it grants is named in
+            // the answer.
             Body::PreVoteReply { campaign_view, granted } if view <= self.view() => {
                 return self.on_pre_vote_reply(from, campaign_view, granted);
             }
@@ -190,7 +192,8 @@ impl Core {
         }
         let Some(Batch { last, hard_state, .. }) = latest else { return };
         self.durable_view = hard_state.view;
-        // The disk agrees with the log as far as it agrees on the last entry; later truncations may have made it differ.
+        // The disk agrees with the log as far as it agrees on the last entry; later truncations may have made
+        // it differ.
         if self.log.has(last) && last.seq > self.durable {
             self.durable = last.seq;
             self.master_commits();

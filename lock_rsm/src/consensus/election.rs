@@ -7,8 +7,8 @@ use super::types::{HardState, ReplicaId, Viewstamp};
 use std::collections::BTreeSet;
 
 impl Core {
-    /// Tries to become master now instead of waiting for the election timeout. Without effect in a master, in a replica
-    /// that may not vote, and while a master is alive as far as this replica knows.
+    /// Tries to become master now instead of waiting for the election timeout. Without effect in a master, in
+    /// a replica that may not vote, and while a master is alive as far as this replica knows.
     pub fn campaign(&mut self, now_ms: u64) {
         self.now_ms = self.now_ms.max(now_ms);
         if !matches!(self.role, RoleState::Master(_)) && !self.has_living_master() {
@@ -43,8 +43,9 @@ impl Core {
         }
     }
 
-    /// Whether this replica has a vote. As long as the entry that takes it away may not be committed it has to go on as if it
-    /// had one, without counting itself: it may be the only one that has that entry, and so the only electable one (§4.2.2).
+    /// Whether this replica has a vote. As long as the entry that takes it away may not be committed it has
+    /// to go on as if it had one, without counting itself: it may be the only one that has that entry, and so
+    /// the only electable one (§4.2.2).
     pub(super) fn may_campaign(&self) -> bool {
         self.log.memberships_since(self.committed).any(|membership| membership.is_voter(self.config.id))
     }
@@ -76,8 +77,9 @@ impl Core {
         }
     }
 
-    /// Opens a view and asks for votes in it. The own vote counts once it is on disk, and so do the others: the request is
-    /// sent only then, or a candidate that crashed and lost the end of its log could collect votes given to the longer one.
+    /// Opens a view and asks for votes in it. The own vote counts once it is on disk, and so do the others:
+    /// the request is sent only then, or a candidate that crashed and lost the end of its log could collect
+    /// votes given to the longer one.
     pub(super) fn start_campaign(&mut self, hand_over: bool) {
         assert!(self.may_campaign(), "only a voter campaigns");
         self.leave_role();
@@ -103,6 +105,9 @@ impl Core {
         }
         if self.hard_state.voted_for.is_none() {
             self.set_hard_state(HardState { voted_for: Some(from), ..self.hard_state });
+        }
+        if matches!(self.role, RoleState::PreCandidate { .. }) {
+            self.role = RoleState::Slave;
         }
         self.postpone_election();
         self.send_after_persist(from, Body::Vote { granted: true });

@@ -56,8 +56,8 @@ pub enum MembershipError {
         /// The master, where known.
         hint: Option<ReplicaId>,
     },
-    /// The master has not committed an entry of its own view yet, so it may not know what its predecessors committed
-    /// (the correction of 2015 to §4.1). Try again later.
+    /// The master has not committed an entry of its own view yet, so it may not know what its predecessors
+    /// committed (the correction of 2015 to §4.1). Try again later.
     #[error("the master of this view has not committed anything yet; try again later")]
     ViewNotSettled,
     /// Another change is on its way. Try again when it is committed.
@@ -94,7 +94,8 @@ pub enum HandOverError {
 /// A snapshot, or a piece of one, was refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SnapshotError {
-    /// It is not wanted (any more): the member caught up, the view changed, or the offset is not the one asked for.
+    /// It is not wanted (any more): the member caught up, the view changed, or the offset is not the one
+    /// asked for.
     #[error("this piece of a snapshot is not wanted any more")]
     NotWanted,
     /// The snapshot stands for something this log does not have, or ends before this log starts.
@@ -103,7 +104,8 @@ pub enum SnapshotError {
         /// The snapshot's stamp.
         stamp: Viewstamp,
     },
-    /// The piece is larger than [`Config::snapshot_chunk_bytes_max`](super::Config::snapshot_chunk_bytes_max).
+    /// The piece is larger than
+    /// [`Config::snapshot_chunk_bytes_max`](super::Config::snapshot_chunk_bytes_max).
     #[error("a piece of {size} bytes is larger than the limit of {max}")]
     TooLarge {
         /// The piece's size.

@@ -11,7 +11,8 @@ pub(super) struct Log {
     entries: VecDeque<Entry>,
     /// Sum of the entries' sizes.
     bytes: usize,
-    /// Which membership is in force from which seq on, ascending. The first holds at `base`, so this is never empty.
+    /// Which membership is in force from which seq on, ascending. The first holds at `base`, so this is never
+    /// empty.
     memberships: Vec<(u64, Membership)>,
 }
 
@@ -90,7 +91,8 @@ impl Log {
         self.entries.push_back(entry);
     }
 
-    /// Drops entry `from` and all after it. Memberships they brought are void, the one before is in force again (§4.1).
+    /// Drops entry `from` and all after it. Memberships they brought are void, the one before is in force
+    /// again (§4.1).
     pub(super) fn truncate_from(&mut self, from: u64) {
         assert!(from > self.base.seq, "cannot take back compacted entry {from}");
         while self.last().seq >= from {
@@ -139,8 +141,8 @@ impl Log {
         self.memberships[at..].iter().map(|(_, membership)| membership)
     }
 
-    /// The last entry here whose stamp exceeds `limit` in neither view nor seq: where two logs that differ at `limit` may
-    /// still agree. The base if there is none.
+    /// The last entry here whose stamp exceeds `limit` in neither view nor seq: where two logs that differ at
+    /// `limit` may still agree. The base if there is none.
     pub(super) fn last_within(&self, limit: Viewstamp) -> Viewstamp {
         let by_view = self.entries.partition_point(|entry| entry.stamp.view <= limit.view) as u64;
         let seq = (self.base.seq + by_view).min(limit.seq).max(self.base.seq);

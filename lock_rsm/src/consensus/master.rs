@@ -10,9 +10,9 @@ use super::role::{HandOver, Reign, RoleState};
 use super::types::{Entry, Follower, Payload, ReplicaId, Viewstamp};
 
 impl Core {
-    /// A majority elected this replica. Its first entry is empty: once that is committed, so is all before it (§3.6.2), and
-    /// the master knows how far the log it inherited is committed (§6.4). It is not sure of its quorum before that has answered a
-    /// heartbeat: who voted for it may have voted for the next one since.
+    /// A majority elected this replica. Its first entry is empty: once that is committed, so is all before it
+    /// (§3.6.2), and the master knows how far the log it inherited is committed (§6.4). It is not sure of its
+    /// quorum before that has answered a heartbeat: who voted for it may have voted for the next one since.
     pub(super) fn become_master(&mut self) {
         let last = self.log.last();
         let mut reign = Reign {
@@ -103,7 +103,8 @@ impl Core {
         self.confirm_reads();
     }
 
-    /// The value that a majority of the voters reached, if this replica has `own` and the others what `of` says.
+    /// The value that a majority of the voters reached, if this replica has `own` and the others what `of`
+    /// says.
     pub(super) fn quorum_value(&self, own: u64, of: impl Fn(&Progress) -> u64) -> u64 {
         let RoleState::Master(reign) = &self.role else { return 0 };
         let membership = self.log.membership();
@@ -118,18 +119,18 @@ impl Core {
         self.quorum_value(u64::MAX, |progress| progress.confirmed_ms.unwrap_or(0))
     }
 
-    /// Whether this replica is master, a majority answered a heartbeat that it sent within the last election timeout, and
-    /// it is not handing over. What guards everything that only a master may say (§6.2). While it holds, and while
-    /// clocks run at about the same rate, no other replica can have been elected; nothing that must be safe may rest on
-    /// that alone, for which there is [`Core::read`].
+    /// Whether this replica is master, a majority answered a heartbeat that it sent within the last election
+    /// timeout, and it is not handing over. What guards everything that only a master may say (§6.2). While
+    /// it holds, and while clocks run at about the same rate, no other replica can have been elected; nothing
+    /// that must be safe may rest on that alone, for which there is [`Core::read`].
     pub fn is_master_with_quorum(&self, now_ms: u64) -> bool {
         let RoleState::Master(reign) = &self.role else { return false };
         let until_ms = self.quorum_heard_ms().saturating_add(self.config.election_timeout_ms);
         reign.handing_over.is_none() && now_ms.max(self.now_ms) < until_ms
     }
 
-    /// Whether this replica is master and committed an entry of its own view: only then does it know all that was ever
-    /// committed (§6.4).
+    /// Whether this replica is master and committed an entry of its own view: only then does it know all that
+    /// was ever committed (§6.4).
     pub fn is_settled(&self) -> bool {
         matches!(&self.role, RoleState::Master(reign) if self.committed >= reign.first_seq)
     }
@@ -147,8 +148,10 @@ impl Core {
         reign.followers.iter().map(follower).collect()
     }
 
-    /// Hands mastership to the living voter that is best up to date, and returns who that is. Meanwhile nothing can be
-    /// proposed. It is done when the view changes; it counts as failed, and this master goes on, after an election timeout.
+    /// Hands mastership to the living voter that is best up to date, and returns who that is. Meanwhile
+    /// nothing can be proposed. It is done when the view changes; it counts as failed, and this master goes
+    /// on, after an election timeout. A successor that was told and comes late may still take over, then or
+    /// later in this view.
     pub fn hand_over(&mut self, now_ms: u64) -> Result<ReplicaId, HandOverError> {
         self.now_ms = self.now_ms.max(now_ms);
         let membership = self.log.membership();

@@ -9,10 +9,12 @@ use super::types::{Membership, Payload, ReplicaId, Viewstamp};
 use std::collections::BTreeSet;
 
 impl Core {
-    /// Changes the membership. The new one is in force here at once and elsewhere as the entry arrives, committed or not;
-    /// if the entry is lost so is the change. A master may remove itself: it resigns when that is committed.
+    /// Changes the membership. The new one is in force here at once and elsewhere as the entry arrives,
+    /// committed or not; if the entry is lost so is the change. A master may remove itself: it resigns when
+    /// that is committed.
     ///
-    /// Take a member in without a vote first, and give it the vote when [`Core::followers`] shows that it caught up.
+    /// Take a member in without a vote first, and give it the vote when [`Core::followers`] shows that it
+    /// caught up.
     pub fn propose_membership(
         &mut self,
         now_ms: u64,
@@ -30,7 +32,8 @@ impl Core {
         if let Some(handing_over) = &reign.handing_over {
             return Err(MembershipError::NotMaster { hint: Some(handing_over.to) });
         }
-        // A predecessor's change may be in force elsewhere; the first own commit settles that (raft-dev, July 2015).
+        // A predecessor's change may be in force elsewhere; the first own commit settles that (raft-dev, July
+        // 2015).
         if !self.is_settled() {
             return Err(MembershipError::ViewNotSettled);
         }
@@ -67,7 +70,8 @@ impl Core {
         }
     }
 
-    /// A master that is no voter any more leaves once that is committed; until then it leads without counting itself.
+    /// A master that is no voter any more leaves once that is committed; until then it leads without counting
+    /// itself.
     pub(super) fn retire_if_removed(&mut self) {
         let membership = self.log.membership();
         if membership.is_voter(self.config.id) || self.log.membership_seq() > self.committed {

@@ -5,7 +5,8 @@ use super::wire_bytes;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-/// A message between two replicas. One-way: it may be lost, repeated, delayed and overtaken, and nobody waits for it.
+/// A message between two replicas. One-way: it may be lost, repeated, delayed and overtaken, and nobody waits
+/// for it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Message {
     /// The sender's view number when it sent this. Whoever is behind catches up, except on the strength of a
@@ -30,11 +31,13 @@ pub enum Body {
         /// Whether the asker's log is good enough and no master is alive as far as this replica knows.
         granted: bool,
     },
-    /// Candidate to every voter: vote for me in this view (§3.4). Sent once the candidate's own vote is on disk.
+    /// Candidate to every voter: vote for me in this view (§3.4). Sent once the candidate's own vote is on
+    /// disk.
     RequestVote {
         /// The last entry of the candidate's log, on its disk.
         last: Viewstamp,
-        /// The master itself asked for this election, so hearing from the master is no reason to ignore it (§4.2.3).
+        /// The master itself asked for this election, so hearing from the master is no reason to ignore it
+        /// (§4.2.3).
         hand_over: bool,
     },
     /// Answer to [`Body::RequestVote`], from anybody to the candidate. Sent once the vote is on disk.
@@ -60,10 +63,12 @@ pub enum Body {
     AppendRefused {
         /// The `previous` of the refused `Append`.
         previous: Viewstamp,
-        /// The slave's last entry that may agree: at most `previous.seq`, and of a view no later than `previous.view`.
+        /// The slave's last entry that may agree: at most `previous.seq`, and of a view no later than
+        /// `previous.view`.
         hint: Viewstamp,
     },
-    /// Master to each member, every heartbeat interval and for each batch of reads: I am the master of this view.
+    /// Master to each member, every heartbeat interval and for each batch of reads: I am the master of this
+    /// view.
     Heartbeat {
         /// What this member has on disk for certain and is committed.
         committed: u64,
@@ -76,7 +81,8 @@ pub enum Body {
     HeartbeatReply {
         /// As in the heartbeat.
         round: u64,
-        /// As in the heartbeat: from then on this member waits an election timeout before it helps to replace the master.
+        /// As in the heartbeat: from then on this member waits an election timeout before it helps to replace
+        /// the master.
         sent_ms: u64,
     },
     /// Master to a member that lacks entries the master's log no longer has: a piece of a snapshot (§5).

@@ -21,7 +21,8 @@ pub struct Outputs {
     pub messages: Vec<(ReplicaId, Message)>,
     /// To send once everything in this and all earlier batches is on disk, never before.
     pub after_persist: Vec<(ReplicaId, Message)>,
-    /// To the program, after `install_snapshot`: committed entries, consecutive, each once in the life of this core.
+    /// To the program, after `install_snapshot`: committed entries, consecutive, each once in the life of
+    /// this core.
     pub committed: Vec<Entry>,
     /// The view number, master or membership differs from what was announced last (or nothing was yet).
     pub view_changed: Option<ViewInfo>,
@@ -62,7 +63,8 @@ pub struct InstallSnapshot {
 pub struct ReadReady {
     /// As given to [`Core::read`](super::Core::read).
     pub token: u64,
-    /// Once the program has applied this, its state includes everything that was answered before the read began.
+    /// Once the program has applied this, its state includes everything that was answered before the read
+    /// began.
     pub seq: u64,
 }
 
@@ -71,8 +73,8 @@ pub struct ReadReady {
 pub struct SnapshotWanted {
     /// Who needs it.
     pub to: ReplicaId,
-    /// The snapshot that it is in the middle of. `None`: any, from its start, and the latest is best. If this one is gone,
-    /// give the latest from its start.
+    /// The snapshot that it is in the middle of. `None`: any, from its start, and the latest is best. If this
+    /// one is gone, give the latest from its start.
     pub stamp: Option<Viewstamp>,
     /// Where the piece starts.
     pub offset: u64,

@@ -6,7 +6,8 @@ use std::collections::VecDeque;
 /// How entries are sent to a member.
 #[derive(Debug)]
 pub(super) enum Pace {
-    /// Where the logs agree is not known: one message at a time, and a pause until it is answered or a heartbeat is.
+    /// Where the logs agree is not known: one message at a time, and a pause until it is answered or a
+    /// heartbeat is.
     Probe { waiting: bool },
     /// The logs agree: a window of messages, `next` runs ahead of the answers.
     Replicate,

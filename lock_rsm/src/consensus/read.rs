@@ -50,8 +50,8 @@ impl Reads {
 
 impl Core {
     /// Asks for a read to be confirmed: [`Outputs::reads_ready`](super::Outputs::reads_ready) or
-    /// [`Outputs::reads_failed`](super::Outputs::reads_failed) will have `token`. A confirmed read, answered from the state after
-    /// the seq given, is linearizable whatever the clocks do.
+    /// [`Outputs::reads_failed`](super::Outputs::reads_failed) will have `token`. A confirmed read, answered
+    /// from the state after the seq given, is linearizable whatever the clocks do.
     pub fn read(&mut self, now_ms: u64, token: u64) -> Result<(), ReadError> {
         self.now_ms = self.now_ms.max(now_ms);
         let RoleState::Master(reign) = &mut self.role else {

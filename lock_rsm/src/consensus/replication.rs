@@ -14,9 +14,9 @@ use bytes::Bytes;
 
 // The master.
 impl Core {
-    /// Appends `commands` in order, all or none. Returns the stamp of the first; the others have the same view and the
-    /// following seqs. They are committed when [`Outputs::committed`] has them with these stamps; when another entry
-    /// is committed at one of these seqs they never will be.
+    /// Appends `commands` in order, all or none. Returns the stamp of the first; the others have the same
+    /// view and the following seqs. They are committed when [`Outputs::committed`] has them with these
+    /// stamps; when another entry is committed at one of these seqs they never will be.
     pub fn propose(&mut self, now_ms: u64, commands: Vec<Bytes>) -> Result<Viewstamp, ProposeError> {
         self.now_ms = self.now_ms.max(now_ms);
         self.check_proposal(&commands)?;
@@ -47,7 +47,8 @@ impl Core {
         Ok(())
     }
 
-    /// Sends what the windows allow. Once per outputs, so that everything proposed meanwhile travels together.
+    /// Sends what the windows allow. Once per outputs, so that everything proposed meanwhile travels
+    /// together.
     pub(super) fn flush_master(&mut self) {
         if !matches!(self.role, RoleState::Master(_)) {
             return;
@@ -92,13 +93,16 @@ impl Core {
         let Some(progress) = reign.followers.get_mut(&from) else { return };
         let is_current = match progress.pace {
             Pace::Probe { .. } => previous.seq + 1 == progress.next,
-            Pace::Replicate => previous.seq > progress.matched,
+            Pace::Replicate => true,
             Pace::Snapshot(_) => false,
         };
-        if !is_current {
+        // A member that lacks what it acknowledged lost its disk; it must not make this one send as fast as
+        // it refuses.
+        if !is_current || previous.seq <= progress.matched {
             return;
         }
-        // Whole views are skipped at once: what the two logs may have in common ends where both stamps are within the hint.
+        // Whole views are skipped at once: what the two logs may have in common ends where both stamps are
+        // within the hint.
         let common = self.log.last_within(hint);
         if common.seq <= hint.seq && common.view <= hint.view {
             progress.probe_from(common.seq + 1);
@@ -107,8 +111,8 @@ impl Core {
         }
     }
 
-    /// Commits what a majority has on disk, this replica counted with what it has on its own. Only an entry of this view is
-    /// committed by counting; the ones before it are with it (§3.6.2).
+    /// Commits what a majority has on disk, this replica counted with what it has on its own. Only an entry
+    /// of this view is committed by counting; the ones before it are with it (§3.6.2).
     pub(super) fn master_commits(&mut self) {
         let reached = self.quorum_value(self.durable, |progress| progress.matched);
         if reached <= self.committed
@@ -211,8 +215,8 @@ impl Core {
         self.acknowledge(from, matched);
     }
 
-    /// Adds what is missing. Only an entry that contradicts the master's takes others with it: a message that was overtaken must not
-    /// shorten the log.
+    /// Adds what is missing. Only an entry that contradicts the master's takes others with it: a message that
+    /// was overtaken must not shorten the log.
     fn take_entries(&mut self, entries: Vec<Entry>) {
         let mut missing = entries.into_iter().skip_while(|entry| self.log.has(entry.stamp)).peekable();
         let Some(first) = missing.peek().map(|entry| entry.stamp) else { return };

@@ -1,6 +1,7 @@
 //! Election jitter: randomness as an argument.
 
-/// The SplitMix64 generator (Steele, Lea, Flood 2014). Good enough for spreading timers, and for nothing secret.
+/// The SplitMix64 generator (Steele, Lea, Flood 2014). Good enough for spreading timers, and for nothing
+/// secret.
 #[derive(Clone, Debug)]
 pub(crate) struct Rng(u64);
 

@@ -1,7 +1,7 @@
 //! Snapshots: compaction of the log, and bringing up a member that needs entries from before it (§5).
 //!
-//! The bytes are the driver's. The core says which piece is due and keeps at most one on its way to each member; a lost
-//! one is asked for again, and a transfer goes on where it stopped.
+//! The bytes are the driver's. The core says which piece is due and keeps at most one on its way to each
+//! member; a lost one is asked for again, and a transfer goes on where it stopped.
 
 use super::core::Core;
 use super::error::SnapshotError;
@@ -23,7 +23,8 @@ pub(super) struct Incoming {
 
 // Everybody.
 impl Core {
-    /// What a snapshot of the state after entry `seq` stands for. `None` if that was not delivered yet, or is compacted.
+    /// What a snapshot of the state after entry `seq` stands for. `None` if that was not delivered yet, or is
+    /// compacted.
     pub fn snapshot_meta(&self, seq: u64) -> Option<SnapshotMeta> {
         if seq > self.delivered {
             return None;
@@ -32,8 +33,8 @@ impl Core {
         Some(SnapshotMeta { stamp, membership: self.log.membership_at(seq).clone() })
     }
 
-    /// A snapshot of the program's state is on disk. The entries it covers are forgotten here, but for a tail that saves
-    /// members slightly behind from needing the snapshot; on disk they may go too.
+    /// A snapshot of the program's state is on disk. The entries it covers are forgotten here, but for a tail
+    /// that saves members slightly behind from needing the snapshot; on disk they may go too.
     pub fn snapshot_taken(&mut self, meta: &SnapshotMeta) -> Result<(), SnapshotError> {
         let stamp = meta.stamp;
         if stamp.seq <= self.log.base().seq {
@@ -82,8 +83,9 @@ impl Core {
 
 // The master.
 impl Core {
-    /// Sends a piece of a snapshot to `to`, as asked for by [`Outputs::snapshots_wanted`](super::Outputs::snapshots_wanted).
-    /// If the snapshot asked for is gone, begin with the latest one, at offset 0. A piece may have any size up to
+    /// Sends a piece of a snapshot to `to`, as asked for by
+    /// [`Outputs::snapshots_wanted`](super::Outputs::snapshots_wanted). If the snapshot asked for is gone,
+    /// begin with the latest one, at offset 0. A piece may have any size up to
     /// [`Config::snapshot_chunk_bytes_max`](super::Config::snapshot_chunk_bytes_max).
     pub fn send_snapshot(
         &mut self,
@@ -122,8 +124,8 @@ impl Core {
         }
     }
 
-    /// An answer that asks for the piece already on its way is an echo of a repeated one, and ignored: if that piece was lost,
-    /// time will tell.
+    /// An answer that asks for the piece already on its way is an echo of a repeated one, and ignored: if
+    /// that piece was lost, time will tell.
     pub(super) fn on_snapshot_reply(&mut self, from: ReplicaId, stamp: Viewstamp, next: u64) {
         let Some(transfer) = self.transfer(from) else { return };
         if transfer.stamp == Some(stamp) && transfer.offset != next {
@@ -171,8 +173,9 @@ impl Core {
         }
     }
 
-    /// The snapshot received in [`Outputs::snapshot_chunks`](super::Outputs::snapshot_chunks) is whole and sound. The
-    /// next outputs say to install it, unless the log overtook it meanwhile. Refused if it is not wanted any more.
+    /// The snapshot received in [`Outputs::snapshot_chunks`](super::Outputs::snapshot_chunks) is whole and
+    /// sound. The next outputs say to install it, unless the log overtook it meanwhile. Refused if it is not
+    /// wanted any more.
     pub fn snapshot_received(&mut self, now_ms: u64, stamp: Viewstamp) -> Result<(), SnapshotError> {
         self.now_ms = self.now_ms.max(now_ms);
         let is_due = |incoming: &mut Incoming| incoming.complete && incoming.meta.stamp == stamp;
@@ -186,8 +189,8 @@ impl Core {
         Ok(())
     }
 
-    /// The snapshot received in [`Outputs::snapshot_chunks`](super::Outputs::snapshot_chunks) cannot be used or
-    /// stored: the master is asked for it from its start.
+    /// The snapshot received in [`Outputs::snapshot_chunks`](super::Outputs::snapshot_chunks) cannot be used
+    /// or stored: the master is asked for it from its start.
     pub fn snapshot_spoilt(&mut self, now_ms: u64) {
         self.now_ms = self.now_ms.max(now_ms);
         let Some(Incoming { meta, .. }) = self.incoming.take() else { return };

@@ -11,9 +11,9 @@ pub type ReplicaId = u64;
 
 /// Where an entry stands: the view in which a master first appended it, and its place in the log.
 ///
-/// Ordered by view, then by sequence number; of two logs the one whose last stamp is greater is "more up to date"
-/// (§3.6.1). Two entries with the same stamp are the same entry and follow the same entries (log matching, §3.5).
-/// `(0, 0)` stands before the first entry.
+/// Ordered by view, then by sequence number; of two logs the one whose last stamp is greater is "more up to
+/// date" (§3.6.1). Two entries with the same stamp are the same entry and follow the same entries (log
+/// matching, §3.5). `(0, 0)` stands before the first entry.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Viewstamp {
     /// Number of the view in which the entry was proposed.
@@ -45,7 +45,8 @@ pub struct Member {
     pub id: ReplicaId,
     /// Where it listens, `HOST:PORT`. Not interpreted here.
     pub address: String,
-    /// Whether it counts in quorums and may become master. A member that does not only receives the log (§4.2.1).
+    /// Whether it counts in quorums and may become master. A member that does not only receives the log
+    /// (§4.2.1).
     pub voter: bool,
 }
 
@@ -197,10 +198,11 @@ pub struct Restored {
     pub snapshot: Option<SnapshotMeta>,
     /// The log on disk, without holes. Entries that the snapshot covers are ignored.
     pub entries: Vec<Entry>,
-    /// The membership before the first entry of the log: the founding membership, or an empty one in a replica that
-    /// waits to be taken in. Not looked at when there is a snapshot.
+    /// The membership before the first entry of the log: the founding membership, or an empty one in a
+    /// replica that waits to be taken in. Not looked at when there is a snapshot.
     pub membership: Membership,
-    /// The last entry whose effect the replicated program already has: [`Outputs::committed`](super::Outputs) starts
-    /// after it. At least the snapshot's seq (load the snapshot first); plainly that, or 0, for a program that lives in memory.
+    /// The last entry whose effect the replicated program already has: [`Outputs::committed`](super::Outputs)
+    /// starts after it. At least the snapshot's seq (load the snapshot first); plainly that, or 0, for a
+    /// program that lives in memory.
     pub applied: u64,
 }

@@ -1,4 +1,5 @@
-//! [`Bytes`] as a serde field: written as a byte string, read back without a copy where the format can give its buffer.
+//! [`Bytes`] as a serde field: written as a byte string, read back without a copy where the format can give
+//! its buffer.
 
 use bytes::Bytes;
 use serde::de::{Deserializer, SeqAccess, Visitor};

@@ -4,73 +4,14 @@ use super::disk::{Disk, Queue, Write};
 use super::invariants::Checker;
 use super::network::{Network, Weather};
 use super::program::Program;
+use super::replica::{Replica, write_with};
+use super::setup::{Sabotage, Setup, founders};
 use crate::consensus::rng::Rng;
 use crate::consensus::{
-    Config, Core, Member, Membership, Message, Outputs, ReplicaId, Role, SnapshotChunk, SnapshotError,
-    SnapshotWanted,
+    Core, Membership, Message, Outputs, ReplicaId, Role, SnapshotChunk, SnapshotError, SnapshotWanted,
 };
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
-
-/// A driver that does not do what the core's page says. The checker must notice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Sabotage {
-    /// Sends without waiting for the disk, and says that all is on disk.
-    NeverWaits,
-    /// Does not write votes and views.
-    ForgetsPromises,
-    /// Leaves entries on disk that should be taken back.
-    NeverTruncates,
-    /// Loses the last entry when it restarts.
-    LosesTail,
-}
-
-#[derive(Clone, Debug)]
-pub(crate) struct Setup {
-    pub(crate) seed: u64,
-    /// Replicas of the founding membership: 1, 2, …
-    pub(crate) voters: u64,
-    /// Replicas that wait to be taken in, numbered on.
-    pub(crate) spares: u64,
-    pub(crate) weather: Weather,
-    /// A write takes up to this long.
-    pub(crate) disk_ms_max: u64,
-    /// Clocks start at different times and run at different rates.
-    pub(crate) skewed_clocks: bool,
-    /// No two replicas may believe at one time that a quorum stands by them. True only with even clocks and no hand-over.
-    pub(crate) check_lease: bool,
-    pub(crate) sabotage: Option<Sabotage>,
-}
-
-impl Setup {
-    pub(crate) fn new(voters: u64, seed: u64) -> Setup {
-        Setup {
-            seed,
-            voters,
-            spares: 0,
-            weather: Weather::FAIR,
-            disk_ms_max: 3,
-            skewed_clocks: false,
-            check_lease: true,
-            sabotage: None,
-        }
-    }
-
-    pub(crate) fn config(&self, id: ReplicaId, incarnation: u64) -> Config {
-        Config {
-            append_bytes_max: 400,
-            append_entries_max: 8,
-            inflight_messages_max: 4,
-            inflight_bytes_max: 1_000,
-            uncommitted_bytes_max: 4_000,
-            tail_bytes_max: 200,
-            pinned_bytes_max: 1_000,
-            snapshot_chunk_bytes_max: 64,
-            snapshot_retry_ms: 100,
-            ..Config::new(id, self.seed ^ (id << 32) ^ (incarnation << 48))
-        }
-    }
-}
 
 #[derive(Debug)]
 enum Event {
@@ -96,31 +37,6 @@ impl Event {
     }
 }
 
-/// A replica, running or not.
-#[derive(Debug)]
-pub(crate) struct Replica {
-    /// `None` while it is down.
-    pub(crate) core: Option<Core>,
-    pub(crate) disk: Disk,
-    pub(crate) program: Program,
-    queue: Queue,
-    incarnation: u64,
-    /// It stands still until then, as if stopped by a signal.
-    paused_until_ms: u64,
-    clock_offset_ms: u64,
-    /// Thousandths of true time.
-    clock_rate: u64,
-    /// Pieces of a snapshot received so far.
-    staged: Vec<u8>,
-    reads: BTreeSet<u64>,
-}
-
-impl Replica {
-    fn clock(&self, now_ms: u64) -> u64 {
-        self.clock_offset_ms + now_ms * self.clock_rate / 1000
-    }
-}
-
 const TICK_MS: u64 = 5;
 
 /// The world.
@@ -136,15 +52,6 @@ pub(crate) struct Cluster {
     events: BTreeMap<(u64, u64), Event>,
     event_count: u64,
     tokens: u64,
-}
-
-/// The founding membership of `voters` replicas.
-pub(crate) fn founders(voters: u64) -> Membership {
-    Membership { members: (1..=voters).map(|id| member(id, true)).collect() }
-}
-
-pub(crate) fn member(id: ReplicaId, voter: bool) -> Member {
-    Member { id, address: format!("replica-{id}"), voter }
 }
 
 impl Cluster {
@@ -530,20 +437,4 @@ impl Cluster {
         };
         self.replicas.iter().map(line).collect::<Vec<_>>().join("\n")
     }
-}
-
-fn write_with(sabotage: Option<Sabotage>, disk: &mut Disk, write: &mut Write) -> Vec<(ReplicaId, Message)> {
-    if let Write::Batch { outputs, .. } = write {
-        match sabotage {
-            Some(Sabotage::ForgetsPromises) => {
-                outputs.hard_state = outputs.hard_state.map(|mut hard_state| {
-                    hard_state.voted_for = None;
-                    hard_state
-                })
-            }
-            Some(Sabotage::NeverTruncates) => outputs.truncate_from = None,
-            _ => {}
-        }
-    }
-    disk.write(write)
 }

@@ -1,6 +1,7 @@
-//! One core driven by hand, for tests of single rules. It is replica 1; the others are what the test says they are.
+//! One core driven by hand, for tests of single rules. It is replica 1; the others are what the test says
+//! they are.
 
-use super::cluster::founders;
+use super::setup::founders;
 use crate::consensus::{
     Body, Config, Core, Entry, HardState, Message, Outputs, Payload, ReplicaId, Restored, Role, Viewstamp,
 };

@@ -1,7 +1,8 @@
 //! Who becomes master, who votes for whom, and when a master stops (§3.4, §3.6.1, §4.2.3, §6.2, §9.6).
 
-use super::cluster::{Cluster, Setup, member};
+use super::cluster::Cluster;
 use super::driven::{Driven, T, append, stamp};
+use super::setup::{Setup, member};
 use crate::consensus::{Body, Membership, Payload, Restored, Role, ViewInfo, Viewstamp};
 
 fn request(last: Viewstamp, hand_over: bool) -> Body {
@@ -65,7 +66,8 @@ fn refusals_and_answers_to_other_questions_elect_nobody() {
     assert_eq!(one.core.role(), Role::Candidate);
 }
 
-/// Found by the simulation: who grants a pre-vote may be views behind, and its answer must count all the same.
+/// Found by the simulation: who grants a pre-vote may be views behind, and its answer must count all the
+/// same.
 #[test]
 fn a_pre_vote_of_a_replica_in_an_earlier_view_counts() {
     let mut one = Driven::with_log(3, &[4]);
@@ -165,6 +167,16 @@ fn one_vote_a_view() {
     assert_eq!(one.sent(), [(2, Body::Vote { granted: true })], "a refusal is no vote");
 }
 
+#[test]
+fn who_votes_for_another_gives_up_its_own_plans() {
+    let mut one = Driven::new(3);
+    one.wait(2 * T);
+    one.sync();
+    one.receive(2, 1, request(Viewstamp::ZERO, false));
+    one.receive(3, 1, granted(2));
+    assert_eq!((one.core.role(), one.core.view()), (Role::Slave, 1));
+}
+
 /// It may have answered its master just before it stopped.
 #[test]
 fn a_restarted_replica_waits_before_it_votes() {
@@ -262,7 +274,7 @@ fn a_first_heartbeat_is_answered_when_the_view_is_on_disk() {
 fn views_are_announced_once_each() {
     let mut one = Driven::new(3);
     let info = |number, master| {
-        let membership = super::cluster::founders(3);
+        let membership = super::setup::founders(3);
         Some(ViewInfo { number, master, membership })
     };
     assert_eq!(one.sync().view_changed, info(0, None));

@@ -1,7 +1,8 @@
 //! Handing mastership over (§3.10).
 
-use super::cluster::{Cluster, Setup};
+use super::cluster::Cluster;
 use super::driven::{Driven, T, append, stamp};
+use super::setup::Setup;
 use crate::consensus::{Body, HandOverError, ProposeError, Role, Viewstamp};
 use bytes::Bytes;
 

@@ -142,7 +142,8 @@ impl Checker {
         }
     }
 
-    /// A master has everything that was ever committed in earlier views. (It may be late: a later view may have one already.)
+    /// A master has everything that was ever committed in earlier views. (It may be late: a later view may
+    /// have one already.)
     fn check_leader_completeness(&self, core: &Core) {
         let mirror = &self.mirrors[&core.id()];
         for (seq, (stamp, _)) in self.committed.range(mirror.base.seq + 1..) {

@@ -1,7 +1,8 @@
 //! Changing the members (§4.1, §4.2).
 
-use super::cluster::{Cluster, Setup, founders, member};
+use super::cluster::Cluster;
 use super::driven::{Driven, T, append, command, stamp};
+use super::setup::{Setup, founders, member};
 use crate::consensus::{Body, Entry, Member, Membership, MembershipError, Payload, Role, Viewstamp};
 
 fn of(members: &[Member]) -> Membership {
@@ -125,8 +126,8 @@ fn a_master_removes_itself_and_resigns_when_that_is_committed() {
     assert_eq!(one.core.role(), Role::Slave, "and it does not come back");
 }
 
-/// Found by the simulation: the master demotes itself and dies before anybody has that entry. Its log is the longest, so
-/// nobody else can be elected, and the others need its help.
+/// Found by the simulation: the master demotes itself and dies before anybody has that entry. Its log is the
+/// longest, so nobody else can be elected, and the others need its help.
 #[test]
 fn whoever_lost_its_vote_may_still_be_needed() {
     let mut one = Driven::with_log(2, &[1]);

@@ -1,7 +1,7 @@
 //! Messages as they travel, and messages that make no sense.
 
-use super::cluster::founders;
 use super::driven::{Driven, append, command, entries, stamp};
+use super::setup::founders;
 use crate::consensus::{Body, Entry, Membership, Message, Payload, SnapshotMeta, Viewstamp};
 use bytes::Bytes;
 

@@ -1,10 +1,11 @@
 //! Clusters under random faults: whatever happens, the invariants hold, and afterwards the cluster gets on.
 //!
-//! A failing run prints its seed; `YFS_SEED=N cargo nextest run -p lock_rsm consensus::tests::random` repeats just that one.
-//! `YFS_SEEDS=N` runs that many instead of the usual number.
+//! A failing run prints its seed; `YFS_SEED=N cargo nextest run -p lock_rsm consensus::tests::random` repeats
+//! just that one. `YFS_SEEDS=N` runs that many instead of the usual number.
 
-use super::cluster::{Cluster, Setup, member};
+use super::cluster::Cluster;
 use super::network::Weather;
+use super::setup::{Setup, member};
 use crate::consensus::{Membership, ReplicaId};
 
 /// What may happen in a run.
@@ -189,7 +190,8 @@ fn a_changing_membership_survives_faults() {
     });
 }
 
-/// With even clocks and nobody standing still, check-quorum is a lease: no two masters believe in their quorum at a time.
+/// With even clocks and nobody standing still, check-quorum is a lease: no two masters believe in their
+/// quorum at a time.
 #[test]
 fn with_even_clocks_the_quorum_is_a_lease() {
     let faults = Faults { membership: false, hand_over: false, pauses: false };

@@ -1,8 +1,9 @@
 //! Sending the log, comparing logs, committing (§3.5, §3.6.2, §10.2).
 
-use super::cluster::{Cluster, Setup};
+use super::cluster::Cluster;
 use super::driven::{Driven, append, command, entries, stamp};
 use super::network::Weather;
+use super::setup::Setup;
 use crate::consensus::{Body, Config, Entry, ProposeError, Viewstamp};
 use bytes::Bytes;
 
@@ -92,6 +93,20 @@ fn stale_refusals_are_ignored() {
     one.agree(2, 5);
     one.receive(2, 1, Body::AppendRefused { previous: stamp(1, 4), hint: stamp(0, 0) });
     assert_eq!(one.sent_to(2), []);
+}
+
+/// It lost its disk, which its driver should have noticed. One question a heartbeat is enough for it.
+#[test]
+fn a_member_that_forgot_what_it_acknowledged_is_not_argued_with() {
+    let mut one = Driven::settled_master(3);
+    one.propose(1);
+    one.sent();
+    for previous in [stamp(1, 2), stamp(1, 1)] {
+        one.receive(2, 1, Body::AppendRefused { previous, hint: Viewstamp::ZERO });
+        assert_eq!(one.sent_to(2).len(), usize::from(previous.seq == 2), "{previous}");
+    }
+    one.hear(&[2]);
+    assert_eq!(one.sent_to(2).len(), 1);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Starting from what the disk remembers.
 
-use super::cluster::founders;
 use super::driven::{Driven, T, append, command, entries, stamp};
+use super::setup::founders;
 use crate::consensus::{
     Core, Entry, HardState, Membership, Payload, RestoreError, Restored, Role, SnapshotMeta,
 };

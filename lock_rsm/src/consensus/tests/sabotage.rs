@@ -1,8 +1,8 @@
 //! The checks are worth something: a driver that breaks a rule of durability is caught.
 
-use super::cluster::{Sabotage, Setup};
 use super::network::Weather;
 use super::random::{Faults, run};
+use super::setup::{Sabotage, Setup};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Whether one of the first seeds shows the damage.

@@ -1,6 +1,6 @@
 //! The core's own cost, without disk and network: a guard against work that grows with the log.
 
-use super::cluster::founders;
+use super::setup::founders;
 use crate::consensus::{Config, Core, Message, ReplicaId, Restored, Role};
 use bytes::Bytes;
 
