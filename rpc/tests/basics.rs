@@ -246,14 +246,14 @@ async fn calls_of_the_server_run_at_most_once_over_a_lossy_link() {
         }),
     );
     let mut answered = 0;
-    for n in 0..200u64 {
+    for n in 0..60u64 {
         let answer: Option<u64> = client.call(CALL_BACK, &n, PATIENCE).await.unwrap();
         assert!(answer.is_none_or(|a| a == n + 1));
         answered += u64::from(answer.is_some());
     }
     assert!(failures.try_recv().is_err());
     let runs = runs.load(Ordering::Relaxed);
-    assert!(answered > 100 && (answered..=200).contains(&runs), "{answered} answers after {runs} runs");
+    assert!(answered > 30 && (answered..=60).contains(&runs), "{answered} answers after {runs} runs");
 }
 
 #[tokio::test(flavor = "multi_thread")]
