@@ -2,9 +2,10 @@
 #![allow(clippy::unwrap_used)]
 
 use bytes::Bytes;
+use extent_server::format::FormatError;
 use extent_server::{
-    BLOCK_SIZE, BootId, EmbeddedStore, ExtentClient, ExtentError, ExtentOptions, KEY_MAX, Op, StoreOptions,
-    VALUE_MAX, serve,
+    BLOCK_SIZE, BootId, EmbeddedStore, ExtentClient, ExtentError, ExtentOptions, KEY_MAX, Op, OpenError,
+    StoreOptions, VALUE_MAX, serve,
 };
 use rpc::{Server, ServerOptions};
 use std::path::Path;
@@ -17,11 +18,17 @@ fn options() -> StoreOptions {
     StoreOptions { reserve: Some(0), ..StoreOptions::default() }
 }
 
+/// Opens the store, once the last user of its directory has let go of it.
 async fn open(dir: &Path) -> Arc<EmbeddedStore> {
     let dir = dir.to_path_buf();
-    tokio::task::spawn_blocking(move || Arc::new(EmbeddedStore::open(&dir, &options()).unwrap()))
-        .await
-        .unwrap()
+    let opening = move || loop {
+        match EmbeddedStore::open(&dir, &options()) {
+            Ok(store) => return Arc::new(store),
+            Err(OpenError::Format(FormatError::InUse { .. })) => std::thread::yield_now(),
+            Err(e) => panic!("{e}"),
+        }
+    };
+    tokio::task::spawn_blocking(opening).await.unwrap()
 }
 
 async fn start(dir: &Path, listen: &str) -> (Arc<EmbeddedStore>, Server) {
@@ -32,16 +39,6 @@ async fn start(dir: &Path, listen: &str) -> (Arc<EmbeddedStore>, Server) {
 
 async fn connect(server: &Server) -> ExtentClient {
     ExtentClient::connect(server.local_addr(), ExtentOptions::default()).await.unwrap()
-}
-
-/// Ends a server and its store, whose directory can be opened anew then.
-async fn stop(store: Arc<EmbeddedStore>, server: Server) {
-    server.shutdown().await;
-    let gone = Arc::downgrade(&store);
-    drop(store);
-    while gone.strong_count() > 0 {
-        tokio::task::yield_now().await;
-    }
 }
 
 fn key(text: &str) -> Bytes {
@@ -173,7 +170,8 @@ async fn a_restart_loses_no_commit_and_tells_of_lost_writes() {
     let client = connect(&server).await;
     let old = client.write(1, 5, vec![(0, 3)], key("abc")).await.unwrap();
     client.commit(1, vec![put("k", "v")], vec![]).await.unwrap();
-    stop(store, server).await;
+    server.shutdown().await;
+    drop(store);
     // Asked while the server is away: answered when it is back.
     let waiting = tokio::spawn({
         let client = client.clone();

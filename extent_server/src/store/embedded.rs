@@ -152,9 +152,6 @@ impl EmbeddedStore {
 impl Store for EmbeddedStore {
     fn get(&self, keys: &[Key], bytes_max: usize) -> Result<Vec<Option<Value>>, StoreError> {
         check_keys(keys)?;
-        if let [key] = keys {
-            return Ok(vec![self.kv.get(&user_key(key))?]);
-        }
         let view = self.kv.view();
         let (mut values, mut bytes) = (Vec::with_capacity(keys.len()), 0);
         for key in keys {
@@ -324,24 +321,23 @@ fn reopen(data: DataDir) -> Result<Parts, OpenError> {
     let evidence = journal::examine(&dir.join(KV), known).map_err(|what| damaged(&dir, &what))?;
     let kv = Kv::open(&dir.join(KV), false).map_err(|what| damaged(&dir, &what))?;
     let record = |raw| kv.get(raw).map_err(|e| damaged(&dir, &e));
-    if record(IDENTITY)?.as_deref() != Some(data.id().as_bytes()) {
+    let identity = record(IDENTITY)?;
+    if identity.as_deref().is_some_and(|identity| identity != data.id().as_bytes()) {
         return Err(damaged(&dir, &"its FORMAT and its kv directory belong to different stores"));
     }
-    let sequence = record(SEQUENCE)?.and_then(|body| body[..].try_into().ok()).map(u64::from_le_bytes);
-    let sequence = sequence.ok_or_else(|| damaged(&dir, &"its sequence number is missing"))?;
-    match known {
-        Some(known) if sequence < known => {
-            let what = format!(
-                "its log ends with group {sequence} of commits, but group {known} was acknowledged{}",
-                evidence.describe()
-            );
-            Err(damaged(&dir, &what))
-        }
-        _ => {
-            evidence.discard();
-            Ok((data, kv, watermark, sequence))
-        }
+    let sequence = record(SEQUENCE)?.and_then(|body| body[..].try_into().ok()).map_or(0, u64::from_le_bytes);
+    if let Some(known) = known.filter(|known| sequence < *known) {
+        let what = format!(
+            "its log ends with group {sequence} of commits, but group {known} was acknowledged{}",
+            evidence.describe()
+        );
+        return Err(damaged(&dir, &what));
     }
+    if identity.is_none() || sequence == 0 {
+        return Err(damaged(&dir, &"its identity or its sequence number is missing"));
+    }
+    evidence.discard();
+    Ok((data, kv, watermark, sequence))
 }
 
 fn assemble(

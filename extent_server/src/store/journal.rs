@@ -16,6 +16,7 @@
 use super::steps::{SEQUENCE, space};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufReader, Read};
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
 const START: u8 = 1;
@@ -216,6 +217,9 @@ impl Reader {
     }
 
     fn rest_is_zero(&mut self) -> io::Result<bool> {
+        // The log is allocated ahead as one hole; nothing is in there.
+        let Some(data) = next_data(self.inner.get_ref(), self.at)? else { return Ok(true) };
+        self.seek(data)?;
         let mut buffer = vec![0; 1 << 16];
         loop {
             match self.inner.read(&mut buffer)? {
@@ -224,6 +228,20 @@ impl Reader {
                 _ => {}
             }
         }
+    }
+}
+
+/// Where, from `from` on, the file has anything but holes; `None` if nowhere.
+fn next_data(file: &File, from: u64) -> io::Result<Option<u64>> {
+    // SAFETY: a plain system call on a descriptor that `file` keeps open.
+    let at = unsafe { libc::lseek(file.as_raw_fd(), from as i64, libc::SEEK_DATA) };
+    match u64::try_from(at) {
+        Ok(at) => Ok(Some(at)),
+        Err(_) => match io::Error::last_os_error() {
+            e if e.raw_os_error() == Some(libc::ENXIO) => Ok(None),
+            e if e.raw_os_error() == Some(libc::EINVAL) => Ok(Some(from)),
+            e => Err(e),
+        },
     }
 }
 

@@ -19,6 +19,8 @@ mod recovery;
 mod session_order;
 mod space;
 mod steps;
+#[cfg(test)]
+mod tests;
 mod verify;
 mod watermark;
 

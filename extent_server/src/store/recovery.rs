@@ -5,6 +5,7 @@ use super::blocks::{Bulk, read_padded};
 use super::chunk::{Crcs, slots};
 use super::health::Health;
 use super::kv::{Kv, decode_marks};
+use super::probe::Point;
 use super::steps::{Step, parse_chunk_key, space};
 use super::watermark::Watermark;
 use crate::error::StoreError;
@@ -51,6 +52,7 @@ fn recompute_object(bulk: &Bulk, id: ObjectId, chunks: &[(u64, u64)]) -> Result<
     let file = bulk.file(&object)?;
     // What we read may be in the page cache only; its checksum must not outlive it.
     file.sync_data().map_err(|e| bulk.io_error(&object, &e))?;
+    bulk.probe(Point::AfterSync(id))?;
     let mut steps = Vec::new();
     for &(chunk, bits) in chunks {
         let known = bulk.kv.crcs(id, chunk)?;
