@@ -88,7 +88,7 @@ impl Default for Limits {
     }
 }
 
-/// Called with every view adopted and whether this replica is its master.
+/// Called with every view whose master is known, and whether this replica is it.
 pub type ViewHook = std::sync::Arc<dyn Fn(&View, bool) + Send + Sync>;
 
 /// How a replica is started.

@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
@@ -42,15 +43,19 @@ struct State {
 
 /// The replicated program.
 #[derive(Default)]
-pub struct Counter(Mutex<State>);
+pub struct Counter {
+    state: Mutex<State>,
+    /// How often the state was taken over from a snapshot.
+    pub restored: AtomicU64,
+}
 
 impl Counter {
     pub fn sum(&self) -> u64 {
-        self.0.lock().sum
+        self.state.lock().sum
     }
 
     fn once(&self, client: u64, token: u64) -> Result<u64, Status> {
-        let mut state = self.0.lock();
+        let mut state = self.state.lock();
         if state.tokens.contains_key(&(client, token)) {
             return Err(Status(TWICE));
         }
@@ -67,7 +72,7 @@ impl Service for Counter {
         to.register(
             ADD,
             typed(move |_: &CallInfo, by: u64| {
-                let mut state = at.0.lock();
+                let mut state = at.state.lock();
                 state.sum += by;
                 Ok(state.sum)
             }),
@@ -81,21 +86,22 @@ impl Service for Counter {
         to.register(
             PUT,
             typed(move |_: &CallInfo, (key, blob): (u64, Vec<u8>)| {
-                at.0.lock().blobs.insert(key, blob);
+                at.state.lock().blobs.insert(key, blob);
                 Ok(())
             }),
         );
     }
 
     fn marshal_state(&self) -> Vec<u8> {
-        let state = self.0.lock();
+        let state = self.state.lock();
         rpc::codec::encode(&(state.sum, &state.tokens, &state.blobs))
     }
 
     fn unmarshal_state(&self, bytes: &[u8]) -> Result<(), StateError> {
         let (sum, tokens, blobs) =
             rpc::codec::decode(bytes).map_err(|error| StateError(error.to_string()))?;
-        *self.0.lock() = State { sum, tokens, blobs };
+        *self.state.lock() = State { sum, tokens, blobs };
+        self.restored.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
 }

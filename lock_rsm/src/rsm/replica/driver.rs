@@ -30,6 +30,8 @@ const BACKLOG_BYTES_MAX: usize = 64 << 20;
 pub(super) const COMMAND_BYTES_MAX: usize = 4 << 20;
 /// How long a new group leaves the field to its designated master.
 const HEAD_START_MS: u64 = 1_000;
+/// How often the designated master tries until enough others are up to elect it.
+const INSIST_EVERY_MS: u64 = 40;
 
 /// A request to be put into the log.
 pub(super) struct Proposal {
@@ -96,19 +98,26 @@ pub(super) struct Hands {
 pub(super) struct HeadStart {
     until_ms: u64,
     mine: bool,
+    /// The designated master tries no earlier than this.
+    again_ms: u64,
 }
 
 impl HeadStart {
     pub(super) fn new(now_ms: u64, mine: bool) -> HeadStart {
-        HeadStart { until_ms: now_ms + HEAD_START_MS, mine }
+        HeadStart { until_ms: now_ms + HEAD_START_MS, mine, again_ms: now_ms }
     }
 
     fn waits(&self, now_ms: u64) -> bool {
         !self.mine && now_ms < self.until_ms
     }
 
-    fn insists(&self, now_ms: u64) -> bool {
-        self.mine && now_ms < self.until_ms
+    /// Whether it is time to try (again) to become the master.
+    fn insists(&mut self, now_ms: u64) -> bool {
+        let due = self.mine && now_ms < self.until_ms && now_ms >= self.again_ms;
+        if due {
+            self.again_ms = now_ms + INSIST_EVERY_MS;
+        }
+        due
     }
 }
 
@@ -289,7 +298,8 @@ impl Driver {
         if self.head_start.waits(now) {
             return;
         }
-        if self.head_start.insists(now) && self.core.master().is_none() {
+        let idle = self.core.master().is_none() && self.core.role() != Role::Candidate;
+        if idle && self.head_start.insists(now) {
             self.core.campaign(now);
         }
         if now >= self.core.next_tick_ms() {

@@ -104,7 +104,7 @@ impl Shared {
     pub(super) fn announce(&self, view: &View, master: bool) {
         self.led_view.store(if master { view.number } else { 0 }, Ordering::Release);
         self.service.on_view_change(view, master);
-        if let Some(hook) = &self.on_view {
+        if let Some(hook) = self.on_view.as_ref().filter(|_| view.master.is_some()) {
             hook(view, master);
         }
     }

@@ -15,6 +15,9 @@ mod files;
 mod log_record;
 mod watermark;
 
+#[cfg(test)]
+mod tests;
+
 pub use disk::DiskStore;
 pub(super) use disk::cluster_id;
 
