@@ -7,7 +7,7 @@
 
 use clap::Parser;
 use futures_util::future::join_all;
-use lock_rsm::rsm::{Replica, ReplicaOptions, RsmClient, RsmClientOptions, Service, StateError};
+use lock_rsm::rsm::{Replica, ReplicaOptions, RsmClient, RsmClientOptions, Service, StateError, Viewstamp};
 use parking_lot::Mutex;
 use rpc::{CallInfo, Register, ServerBuilder, ServerOptions, typed};
 use std::error::Error;
@@ -95,6 +95,13 @@ impl Group {
         RsmClient::connect(&self.addresses, RsmClientOptions::default()).await
     }
 
+    /// Waits until everybody has caught up, so that each kill meets a whole group.
+    async fn all_applied(&self, stamp: Viewstamp) {
+        while self.replicas.iter().any(|replica| replica.viewstamp() < stamp) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
     async fn master(&self) -> usize {
         loop {
             if let Some(master) = self.replicas.iter().position(Replica::am_master) {
@@ -158,6 +165,7 @@ async fn fail_over(group: &mut Group) -> Result<Duration, Box<dyn Error>> {
     let client = group.client().await?;
     client.invoke::<_, u64>(ADD, &1u64, TIMEOUT).await?;
     let master = group.master().await;
+    group.all_applied(group.replicas[master].viewstamp()).await;
     let victim = group.replicas[master].clone();
     let begin = Instant::now();
     let killed = tokio::spawn(async move { victim.kill().await });

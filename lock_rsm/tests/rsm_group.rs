@@ -1,5 +1,7 @@
 //! Groups of replicas in one process: invoking, failing over, restarting, catching up.
 
+#![allow(clippy::unwrap_used, reason = "test code")]
+
 mod rsm_support;
 
 use futures_util::future::join_all;

@@ -1,5 +1,7 @@
 //! What leaves the group besides answers: pushes, unreplicated calls, view changes, status.
 
+#![allow(clippy::unwrap_used, reason = "test code")]
+
 mod rsm_support;
 
 use bytes::Bytes;

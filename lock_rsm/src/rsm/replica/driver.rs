@@ -375,6 +375,7 @@ impl Driver {
             }
         }
         self.order_snapshot()?;
+        self.hands.links.keep_warm(self.shared.now_ms());
         self.shared.set_role(self.core.role(), self.core.committed());
         self.shared.confirm(self.core.is_master_with_quorum(self.shared.now_ms()));
         Ok(())

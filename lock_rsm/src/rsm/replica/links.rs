@@ -17,11 +17,15 @@ pub(super) struct Links {
     me: ReplicaId,
     cluster: u64,
     by_member: BTreeMap<ReplicaId, Link>,
+    warm_at_ms: u64,
 }
+
+/// How often a missing connection is asked for.
+const WARM_EVERY_MS: u64 = 50;
 
 impl Links {
     pub(super) fn new(me: ReplicaId, cluster: u64) -> Links {
-        Links { me, cluster, by_member: BTreeMap::new() }
+        Links { me, cluster, by_member: BTreeMap::new(), warm_at_ms: 0 }
     }
 
     /// Connects to the members of `membership` and to nobody else.
@@ -33,6 +37,19 @@ impl Links {
                 address: member.address.clone(),
                 client: Client::new(&member.address, link_options()),
             });
+        }
+    }
+
+    /// Has missing connections made. Slaves have nothing to say to each other until they elect a new master, and then the
+    /// first word must not be lost for want of a connection.
+    pub(super) fn keep_warm(&mut self, now_ms: u64) {
+        if now_ms < self.warm_at_ms {
+            return;
+        }
+        self.warm_at_ms = now_ms + WARM_EVERY_MS;
+        for link in self.by_member.values().filter(|link| !link.client.is_connected()) {
+            // Lost when there is no connection, which is what it is for; dropped by the receiver otherwise.
+            link.client.notify(procs::MESSAGE, Bytes::new(), Bytes::new());
         }
     }
 
