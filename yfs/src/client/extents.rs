@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use extent_server::{ExtentClient, ExtentError};
+use lock_rsm::locks::LockClient;
 
 use crate::core::{BootId, Extents, Ino, Op, ScanPage, StatFs, StoreError};
 
@@ -9,12 +10,22 @@ use crate::core::{BootId, Extents, Ino, Op, ScanPage, StatFs, StoreError};
 #[derive(Clone)]
 pub struct RemoteExtents {
     client: ExtentClient,
+    locks: LockClient,
 }
 
 impl RemoteExtents {
-    /// Over a connected client.
-    pub fn new(client: ExtentClient) -> RemoteExtents {
-        RemoteExtents { client }
+    /// Over a connected client. When the server says that a session is fenced, `locks` is told to give it up.
+    pub fn new(client: ExtentClient, locks: LockClient) -> RemoteExtents {
+        RemoteExtents { client, locks }
+    }
+
+    /// The result of a call that changes something. A fenced session can never flush again: the sooner a new one is
+    /// opened, the sooner the mount goes on.
+    fn changed<T>(&self, result: Result<T, ExtentError>) -> Result<T, StoreError> {
+        if let Err(ExtentError::Fenced { session }) = &result {
+            self.locks.abandon(*session);
+        }
+        result.map_err(store_error)
     }
 }
 
@@ -61,7 +72,7 @@ impl Extents for RemoteExtents {
         ranges: Vec<(u64, u32)>,
         data: Bytes,
     ) -> Result<BootId, StoreError> {
-        let boot = self.client.write(session, object, ranges, data).await.map_err(store_error)?;
+        let boot = self.changed(self.client.write(session, object, ranges, data).await)?;
         Ok(boot.0)
     }
 
@@ -74,7 +85,7 @@ impl Extents for RemoteExtents {
         let ops = ops.into_iter().map(server_op).collect();
         let objects =
             objects.into_iter().map(|(object, boot)| (object, extent_server::BootId(boot))).collect();
-        self.client.commit(session, ops, objects).await.map_err(store_error)
+        self.changed(self.client.commit(session, ops, objects).await)
     }
 
     async fn statfs(&self) -> Result<StatFs, StoreError> {

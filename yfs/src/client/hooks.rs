@@ -1,5 +1,6 @@
 //! What the lock client calls before it gives a lock back, and when its session is lost.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -25,12 +26,13 @@ const RETRY_MAX: Duration = Duration::from_secs(2);
 pub struct Hooks {
     fs: OnceLock<RemoteFs>,
     kernel: Arc<Kernel>,
+    closing: Arc<AtomicBool>,
 }
 
 impl Hooks {
     /// Hooks without a file system.
     pub fn new(kernel: Arc<Kernel>) -> Hooks {
-        Hooks { fs: OnceLock::new(), kernel }
+        Hooks { fs: OnceLock::new(), kernel, closing: Arc::default() }
     }
 
     /// From now on the file system is asked.
@@ -39,10 +41,25 @@ impl Hooks {
         assert!(first, "hooks belong to one file system");
     }
 
+    /// The mount has ended and all is flushed, or lost and said so: what cannot be flushed now keeps no lock any more.
+    pub fn close(&self) {
+        self.closing.store(true, Ordering::Relaxed);
+    }
+
     /// Flushes and drops what depends on the lock, for as long as it takes: while the flush fails, the lock must not go.
-    async fn give_up(kernel: Arc<Kernel>, fs: RemoteFs, lock: LockId, keep: Option<Mode>) {
+    async fn give_up(
+        kernel: Arc<Kernel>,
+        closing: Arc<AtomicBool>,
+        fs: RemoteFs,
+        lock: LockId,
+        keep: Option<Mode>,
+    ) {
         let mut pause = RETRY_MIN;
         while let Err(e) = fs.revoke(lock, keep.map(core_mode)).await {
+            if closing.load(Ordering::Relaxed) {
+                tracing::debug!("lock {lock} is given back for good: {e}");
+                break;
+            }
             tracing::warn!("lock {lock} is wanted elsewhere, but its changes cannot be flushed yet: {e}");
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(RETRY_MAX);
@@ -54,7 +71,9 @@ impl Hooks {
 impl LockHooks for Hooks {
     fn before_release(&self, lock: LockId, keep: Option<Mode>) -> BoxFuture<'static, ()> {
         match self.fs.get() {
-            Some(fs) => Box::pin(Hooks::give_up(self.kernel.clone(), fs.clone(), lock, keep)),
+            Some(fs) => {
+                Box::pin(Hooks::give_up(self.kernel.clone(), self.closing.clone(), fs.clone(), lock, keep))
+            }
             None => Box::pin(std::future::ready(())),
         }
     }

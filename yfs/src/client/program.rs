@@ -119,39 +119,59 @@ pub enum ProgramError {
 pub async fn run(request: &MountRequest, ready: impl FnOnce(&Path)) -> Result<(), ProgramError> {
     fuse::mountpoint::check(&request.mountpoint).map_err(MountError::from)?; // before bothering any server
     let kernel = Arc::new(Kernel::new(ATTR_TIMEOUT));
-    let (fs, locks) = connect(request, &kernel).await?;
+    let servers = connect(request, &kernel).await?;
+    let fs = servers.fs.clone();
     let mut events = match serve(request, &fs, kernel).await {
         Ok(events) => events,
         Err(e) => {
-            close(locks).await;
+            servers.close().await;
             return Err(e);
         }
     };
     ready(events.mounted.mountpoint());
     let tasks = background(&fs);
     let outcome = events.until_ended(&fs).await;
+    events.requests.close(); // nothing is mounted any more that could be unmounted
     tracing::debug!("requests served: {}", events.mounted.counters());
     let flushed = fs.flush_all().await.map_err(ProgramError::Flush);
     tasks.iter().for_each(JoinHandle::abort);
-    close(locks).await;
+    servers.close().await;
     let result = outcome.and(flushed);
-    if let Some(answer) = events.answer.take() {
-        let text = result.as_ref().map(|()| Unmounted::Clean).map_err(ToString::to_string);
-        answer.send(text);
+    if let Some(request) = events.answer.take() {
+        let told = result.as_ref().map(|()| Unmounted::Clean).map_err(ToString::to_string);
+        request.answer(told).await;
     }
     result
 }
 
-async fn connect(
-    request: &MountRequest,
-    kernel: &Arc<Kernel>,
-) -> Result<(RemoteFs, LockClient), ProgramError> {
+/// A file system on its servers.
+struct Servers {
+    fs: RemoteFs,
+    locks: LockClient,
+    hooks: Arc<Hooks>,
+}
+
+impl Servers {
+    /// Gives all locks back and ends the session, so that nobody has to wait for its lease.
+    async fn close(self) {
+        self.hooks.close();
+        match tokio::time::timeout(CLOSE_PATIENCE, self.locks.close()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(e)) => tracing::warn!("the session was not closed in order: {e}"),
+            Err(_) => {
+                tracing::warn!("the session was not closed in order: no answer within {CLOSE_PATIENCE:?}")
+            }
+        }
+    }
+}
+
+async fn connect(request: &MountRequest, kernel: &Arc<Kernel>) -> Result<Servers, ProgramError> {
     let extents = connect_extents(request).await?;
     let hooks = Arc::new(Hooks::new(kernel.clone()));
     let locks = connect_locks(request, hooks.clone()).await?;
     let fs = Fs::new(
         RemoteLocks::new(locks.clone()),
-        RemoteExtents::new(extents),
+        RemoteExtents::new(extents, locks.clone()),
         WallClock,
         kernel.clone(),
         Limits::default(),
@@ -159,10 +179,11 @@ async fn connect(
     hooks.set(fs.clone());
     // SAFETY: these have no preconditions.
     let owner = unsafe { Cred { uid: libc::geteuid(), gid: libc::getegid() } };
-    match fs.make_root(owner).await {
-        Ok(()) => Ok((fs, locks)),
+    let servers = Servers { fs, locks, hooks };
+    match servers.fs.make_root(owner).await {
+        Ok(()) => Ok(servers),
         Err(e) => {
-            close(locks).await;
+            servers.close().await;
             Err(ProgramError::Root(e))
         }
     }
@@ -208,15 +229,6 @@ async fn connect_locks(request: &MountRequest, hooks: Arc<Hooks>) -> Result<Lock
         Ok(Ok(client)) => Ok(client),
         Ok(Err(source)) => Err(ProgramError::Locks { addrs, source }),
         Err(_) => Err(ProgramError::NoLocks(addrs)),
-    }
-}
-
-/// Gives all locks back and ends the session, so that nobody has to wait for its lease.
-async fn close(locks: LockClient) {
-    match tokio::time::timeout(CLOSE_PATIENCE, locks.close()).await {
-        Ok(Ok(())) => {}
-        Ok(Err(e)) => tracing::warn!("the session was not closed in order: {e}"),
-        Err(_) => tracing::warn!("the session was not closed in order: no answer within {CLOSE_PATIENCE:?}"),
     }
 }
 
@@ -266,17 +278,7 @@ struct Events {
     terminate: Signal,
     interrupt: Signal,
     /// Who waits to hear how it ended.
-    answer: Option<Answer>,
-}
-
-struct Answer(UnmountRequest);
-
-impl Answer {
-    fn send(self, result: Result<Unmounted, String>) {
-        if self.0.reply.send(result).is_err() {
-            tracing::debug!("who asked for the unmount has gone");
-        }
-    }
+    answer: Option<UnmountRequest>,
 }
 
 impl Events {
@@ -286,7 +288,7 @@ impl Events {
             let told_to_end = tokio::select! {
                 () = self.mounted.ended() => return Ok(()),
                 Some(request) = self.requests.recv() => {
-                    self.on_request(fs, Answer(request)).await;
+                    self.on_request(fs, request).await;
                     false
                 }
                 _ = self.terminate.recv() => true,
@@ -299,18 +301,20 @@ impl Events {
     }
 
     /// `yfs umount`.
-    async fn on_request(&mut self, fs: &RemoteFs, answer: Answer) {
+    async fn on_request(&mut self, fs: &RemoteFs, request: UnmountRequest) {
         if let Err(e) = fs.flush_all().await {
-            return answer.send(Err(format!("not everything can be flushed: {e}; it stays mounted")));
+            return request
+                .answer(Err(format!("not everything can be flushed: {e}; it stays mounted")))
+                .await;
         }
         match unmount(&self.mounted).await {
             // Whoever asked hears how the end went, which comes soon: nobody uses the mount any more.
-            Ok(true) => self.answer = Some(answer),
+            Ok(true) => self.answer = Some(request),
             Ok(false) => {
                 tracing::info!("{} was busy and is unmounted lazily", self.mounted.mountpoint().display());
-                answer.send(Ok(Unmounted::Busy));
+                request.answer(Ok(Unmounted::Busy)).await;
             }
-            Err(e) => answer.send(Err(format!("cannot unmount: {e}"))),
+            Err(e) => request.answer(Err(format!("cannot unmount: {e}"))).await,
         }
     }
 

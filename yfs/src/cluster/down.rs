@@ -73,7 +73,7 @@ pub fn unmount(path: &Path, force: bool) -> Result<Outcome, DownError> {
     if force {
         return take_away(&entry, Unmount::Force).map(|()| Outcome::Forced);
     }
-    match control::request_unmount(entry.minor, FLUSH_PATIENCE) {
+    match control::request_unmount(&entry, FLUSH_PATIENCE) {
         Ok(Unmounted::Clean) => Ok(Outcome::Clean),
         Ok(Unmounted::Busy) => Ok(Outcome::Busy),
         Err(ControlError::Dead) => take_away(&entry, Unmount::Lazy).map(|()| Outcome::WasDead),

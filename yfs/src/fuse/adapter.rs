@@ -106,6 +106,12 @@ impl<L: Locks, E: Extents, C: Clock> Adapter<L, E, C> {
     }
 }
 
+impl<L, E, C> Drop for Adapter<L, E, C> {
+    fn drop(&mut self) {
+        self.shared.kernel.detach();
+    }
+}
+
 fn cred(request: &Request) -> Cred {
     Cred { uid: request.uid(), gid: request.gid() }
 }

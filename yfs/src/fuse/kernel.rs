@@ -2,20 +2,20 @@
 
 use std::collections::HashSet;
 use std::os::fd::OwnedFd;
-use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 
 use super::known::{Epoch, Known, Learnt};
 use super::notify::{Notifier, Outcome};
 use crate::core::{Ino, Invalidate, ROOT};
 
-/// What the kernel of one mount may hold. Made before the mount; does nothing until it is attached to one.
+/// What the kernel of one mount may hold. Made before the mount; while it is not
+/// attached to one, there is nothing to take back.
 #[derive(Debug)]
 pub struct Kernel {
     known: Known,
-    notifier: OnceLock<Notifier>,
+    notifier: RwLock<Option<Notifier>>,
     /// Invalidated inodes that the kernel is about to have: an answer about them is on its way through the kernel.
     unsettled: Mutex<HashSet<Ino>>,
     attr_timeout: Duration,
@@ -26,7 +26,7 @@ impl Kernel {
     pub fn new(attr_timeout: Duration) -> Kernel {
         Kernel {
             known: Known::new(ROOT),
-            notifier: OnceLock::new(),
+            notifier: RwLock::new(None),
             unsettled: Mutex::new(HashSet::new()),
             attr_timeout,
         }
@@ -34,8 +34,13 @@ impl Kernel {
 
     /// From now on invalidations go to this mount.
     pub fn attach(&self, device: OwnedFd) {
-        let first = self.notifier.set(Notifier::new(device)).is_ok();
-        assert!(first, "a Kernel belongs to one mount");
+        let before = self.notifier.write().replace(Notifier::new(device));
+        assert!(before.is_none(), "a Kernel belongs to one mount");
+    }
+
+    /// The mount has ended, and with it all that the kernel had of it.
+    pub fn detach(&self) {
+        *self.notifier.write() = None;
     }
 
     /// The moment a request starts; to be taken before its answer is computed.
@@ -100,7 +105,8 @@ impl Kernel {
 
     /// `false` when the kernel does not have the inode (yet).
     fn expire(&self, ino: Ino) -> bool {
-        let Some(notifier) = self.notifier.get() else { return true };
+        let notifier = self.notifier.read();
+        let Some(notifier) = notifier.as_ref() else { return true };
         match notifier.expire_attributes(ino) {
             Ok(outcome) => outcome == Outcome::Done,
             Err(e) => {

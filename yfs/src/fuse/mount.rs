@@ -97,7 +97,8 @@ fn config(options: &MountOptions) -> Config {
     let mut config = Config::default();
     config.mount_options = vec![
         MountOption::FSName("yfs".into()),
-        MountOption::Subtype("yfs".into()),
+        // Not `MountOption::Subtype`, which is kept from the kernel when there is no mount helper between.
+        MountOption::CUSTOM("subtype=yfs".into()),
         MountOption::DefaultPermissions,
     ];
     // SAFETY: geteuid has no preconditions.

@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 pub struct MountEntry {
     /// Minor number of the device; for a FUSE mount also the number of its connection.
     pub minor: u32,
+    /// The user who mounted it, of a FUSE mount; else 0.
+    pub owner: u32,
     /// Where it is mounted.
     pub mountpoint: PathBuf,
     /// The file system's type, `fuse.yfs` for ours.
@@ -85,11 +87,14 @@ fn parse_line(line: &[u8]) -> Option<MountEntry> {
     let (_, minor) = device.split_once(':')?;
     let raw_mountpoint = line.split(|b| *b == b' ').nth(4)?;
     let mut rest = text.split(" - ").nth(1)?.split(' ');
+    let (kind, source) = (rest.next()?, rest.next()?);
+    let owner = rest.next().and_then(|options| options.split(',').find_map(|o| o.strip_prefix("user_id=")));
     Some(MountEntry {
         minor: minor.parse().ok()?,
+        owner: owner.and_then(|uid| uid.parse().ok()).unwrap_or(0),
         mountpoint: PathBuf::from(OsString::from_vec(unescape(raw_mountpoint))),
-        kind: rest.next()?.to_owned(),
-        source: rest.next()?.to_owned(),
+        kind: kind.to_owned(),
+        source: source.to_owned(),
     })
 }
 
@@ -123,9 +128,9 @@ mod tests {
 
     #[test]
     fn a_yfs_line() {
-        let line = br"82 27 0:46 / /mnt/with\040blank\134 rw,nosuid,nodev,relatime shared:7 master:1 - fuse.yfs yfs rw,user_id=0,group_id=0";
+        let line = br"82 27 0:46 / /mnt/with\040blank\134 rw,nosuid,nodev,relatime shared:7 master:1 - fuse.yfs yfs rw,user_id=1000,group_id=0";
         let entry = parse_line(line).unwrap();
-        assert_eq!(entry.minor, 46);
+        assert_eq!((entry.minor, entry.owner), (46, 1000));
         assert_eq!(entry.mountpoint, Path::new(r"/mnt/with blank\"));
         assert!(entry.is_yfs());
     }
