@@ -52,8 +52,7 @@ pub enum RsmError {
     /// No address was given.
     #[error("no replica address given")]
     NoAddress,
-    /// No answer before the deadline. The request was executed once or not at all, and will not be executed later by
-    /// another attempt of this client.
+    /// No answer before the deadline. The request is executed once or not at all, perhaps only after this.
     #[error("no answer to {proc:#x} from the replicas {replicas} within {after:?} ({last})")]
     Timeout {
         /// The procedure.

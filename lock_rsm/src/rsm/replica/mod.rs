@@ -125,19 +125,20 @@ impl Replica {
         service: Arc<dyn Service>,
         server: ServerBuilder,
     ) -> Result<Replica, StartError> {
-        let group = Group::read(&options.master, &options.me, &MembersFrom::List(options.members.clone()))?;
-        let (store, recovered) = open_store(options.data.clone(), group.me.clone()).await?;
-        Replica::start_on(options, group, service, server, Box::new(store), recovered).await
+        let group = configured_group(&options)?;
+        let (store, recovered) = open_store(options.data.clone(), group.me).await?;
+        Replica::start_on(options, service, server, Box::new(store), recovered).await
     }
 
-    async fn start_on(
+    /// [`start`](Self::start) on a store of the caller's, which remembers `recovered`: for simulated and failing disks.
+    pub async fn start_on(
         options: ReplicaOptions,
-        group: Group,
         service: Arc<dyn Service>,
         mut server: ServerBuilder,
         mut store: Box<dyn Store>,
         mut recovered: Recovered,
     ) -> Result<Replica, StartError> {
+        let group = configured_group(&options)?;
         let shared = Arc::new(Shared::new(SharedParts {
             identity: recovered.identity.clone(),
             configured: group.members.clone(),
@@ -275,6 +276,10 @@ impl Replica {
     fn shared(&self) -> &Shared {
         &self.inner.desk.shared
     }
+}
+
+fn configured_group(options: &ReplicaOptions) -> Result<Group, ConfigError> {
+    Group::read(&options.master, &options.me, &MembersFrom::List(options.members.clone()))
 }
 
 async fn open_store(dir: PathBuf, address: String) -> Result<(DiskStore, Recovered), StoreError> {
