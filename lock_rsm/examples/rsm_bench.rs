@@ -118,9 +118,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let options = Options::parse();
     let mut group = Group::start(&options.dir).await?;
     for clients in [1, options.clients] {
+        let before = cpu_time();
         let latencies = load(&group, clients, Duration::from_secs(options.seconds)).await?;
+        let cpu = (cpu_time() - before) / u32::try_from(latencies.len().max(1))?;
         let rate = latencies.len() as u64 / options.seconds;
-        println!("{clients} clients: {rate} commands/s, latency {}", summary(latencies));
+        println!("{clients} clients: {rate} commands/s, CPU {cpu:.2?} each, latency {}", summary(latencies));
     }
     let mut gaps = Vec::new();
     for _ in 0..options.fail_overs {
@@ -182,6 +184,19 @@ async fn fail_over(group: &mut Group) -> Result<Duration, Box<dyn Error>> {
     killed.await?;
     group.replicas[master] = group.replica(master).await?;
     Ok(gap)
+}
+
+/// What this process, replicas and clients together, has used of the processors: comparable on a busy machine too.
+fn cpu_time() -> Duration {
+    // SAFETY: getrusage fills the struct it is given, for which all zeros is a valid value.
+    let usage = unsafe {
+        let mut usage: libc::rusage = std::mem::zeroed();
+        libc::getrusage(libc::RUSAGE_SELF, &raw mut usage);
+        usage
+    };
+    let time =
+        |t: libc::timeval| Duration::new(t.tv_sec.unsigned_abs(), t.tv_usec.unsigned_abs() as u32 * 1000);
+    time(usage.ru_utime) + time(usage.ru_stime)
 }
 
 fn summary(mut times: Vec<Duration>) -> String {
