@@ -153,6 +153,28 @@ fn changing_attributes_does_not_hide_a_change_of_the_data() {
     }
 }
 
+/// The kernel takes a file for unchanged while its size and modification time are. Who rewrites it and sets the time
+/// back, as archivers do, must not leave the others with the old contents.
+#[test]
+fn setting_the_time_back_does_not_hide_a_change_of_the_data() {
+    let (_cluster, a, b) = TestCluster::with_two_mounts();
+    fs::write(a.join("f"), [0_u8; 5000]).unwrap();
+    let reader = File::open(b.join("f")).unwrap();
+    let writer = OpenOptions::new().write(true).open(a.join("f")).unwrap();
+    let time = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000_000);
+    let mut buffer = [0; 5000];
+    for i in 1..=20_u8 {
+        writer.write_all_at(&[i; 5000], 0).unwrap();
+        writer.set_modified(time).unwrap();
+        assert_eq!(reader.metadata().unwrap().modified().unwrap(), time);
+        if i % 2 == 0 {
+            assert_eq!(fs::metadata(b.join("f")).unwrap().modified().unwrap(), time);
+        }
+        reader.read_exact_at(&mut buffer, 0).unwrap();
+        assert!(buffer.iter().all(|byte| *byte == i), "stale data in round {i}");
+    }
+}
+
 #[test]
 fn appending_from_both_loses_nothing() {
     let (_cluster, a, b) = TestCluster::with_two_mounts();

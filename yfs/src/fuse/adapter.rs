@@ -51,6 +51,35 @@ impl<L: Locks, E: Extents, C: Clock> Shared<L, E, C> {
         self.kernel.attr_ttl(ino, since, lease_left)
     }
 
+    /// The attributes, once the kernel has no pages that it would wrongly take to go with them.
+    async fn getattr(&self, ino: Ino) -> Result<core::Held<Attr, L::Guard>, FsError> {
+        loop {
+            let since = self.kernel.now();
+            let held = self.fs.getattr(ino).await?;
+            if !self.kernel.has_doubtful_pages(&held, since) {
+                return Ok(held);
+            }
+            drop(held); // reads that are waited for may need the lock
+            self.kernel.drop_pages(ino).await;
+        }
+    }
+
+    /// As [`Shared::getattr`], by name.
+    async fn lookup(&self, dir: Ino, name: &[u8]) -> Result<core::Held<Option<Attr>, L::Guard>, FsError> {
+        loop {
+            let since = self.kernel.now();
+            let held = self.fs.lookup(dir, name).await?;
+            match &*held {
+                Some(attr) if self.kernel.has_doubtful_pages(attr, since) => {
+                    let ino = attr.ino;
+                    drop(held);
+                    self.kernel.drop_pages(ino).await;
+                }
+                _ => return Ok(held),
+            }
+        }
+    }
+
     /// Notes a lookup and says how long its attributes may be kept.
     pub(super) fn learn(&self, ino: Ino, since: Epoch) -> Duration {
         let lease_left = self.fs.locks().lease_left();
@@ -185,8 +214,8 @@ impl<L: Locks, E: Extents, C: Clock> Filesystem for Adapter<L, E, C> {
         }
         let since = self.shared.kernel.now();
         let (shared, name) = (self.shared.clone(), name_of(name));
-        let fs = shared.fs.clone();
-        let operation = async move { fs.lookup(parent.0, &name).await };
+        let looking = shared.clone();
+        let operation = async move { looking.lookup(parent.0, &name).await };
         self.dispatcher.run(Kind::Lookup, operation, move |result| match result {
             Ok(held) => match &*held {
                 Some(attr) => {
@@ -207,8 +236,8 @@ impl<L: Locks, E: Extents, C: Clock> Filesystem for Adapter<L, E, C> {
     fn getattr(&self, _request: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
         let since = self.shared.kernel.now();
         let shared = self.shared.clone();
-        let fs = shared.fs.clone();
-        let operation = async move { fs.getattr(ino.0).await };
+        let looking = shared.clone();
+        let operation = async move { looking.getattr(ino.0).await };
         self.dispatcher.run(Kind::Getattr, operation, move |result| match result {
             Ok(held) => reply.attr(&shared.attr_ttl(held.ino, since), &file_attr(&held)),
             Err(errno) => reply.error(errno),

@@ -2,20 +2,21 @@
 
 use std::collections::HashSet;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, RwLock};
 
-use super::known::{Epoch, Known, Learnt};
+use super::known::{Epoch, Known, Learnt, Seen};
 use super::notify::{Notifier, Outcome};
-use crate::core::{Ino, Invalidate, ROOT};
+use crate::core::{Attr, FileKind, Ino, Invalidate, ROOT};
 
 /// What the kernel of one mount may hold. Made before the mount; while it is not
 /// attached to one, there is nothing to take back.
 #[derive(Debug)]
 pub struct Kernel {
     known: Known,
-    notifier: RwLock<Option<Notifier>>,
+    notifier: RwLock<Option<Arc<Notifier>>>,
     /// Invalidated inodes that the kernel is about to have: an answer about them is on its way through the kernel.
     unsettled: Mutex<HashSet<Ino>>,
     attr_timeout: Duration,
@@ -34,7 +35,7 @@ impl Kernel {
 
     /// From now on invalidations go to this mount.
     pub fn attach(&self, device: OwnedFd) {
-        let before = self.notifier.write().replace(Notifier::new(device));
+        let before = self.notifier.write().replace(Arc::new(Notifier::new(device)));
         assert!(before.is_none(), "a Kernel belongs to one mount");
     }
 
@@ -63,6 +64,25 @@ impl Kernel {
     /// The kernel dropped `n` lookups of the inode.
     pub fn forget(&self, ino: Ino, n: u64) {
         self.known.forget(ino, n);
+    }
+
+    /// Whether the kernel may have pages of a file that are out of date without noticing by these attributes, which it is
+    /// about to be told; see [`Known::has_doubtful_pages`].
+    pub fn has_doubtful_pages(&self, attr: &Attr, since: Epoch) -> bool {
+        let seen = Seen { size: attr.size, mtime: attr.mtime, ctime: attr.ctime };
+        attr.kind == FileKind::Regular && self.known.has_doubtful_pages(attr.ino, seen, since)
+    }
+
+    /// Makes the kernel drop the inode's pages. Waits for reads of them that are under way, so no lock may be held.
+    pub async fn drop_pages(self: &Arc<Self>, ino: Ino) {
+        let notifier = self.notifier.read().clone();
+        if let Some(notifier) = notifier {
+            let dropping = tokio::task::spawn_blocking(move || notifier.drop_pages(ino));
+            if let Ok(Err(e)) = dropping.await {
+                tracing::debug!("inode {ino}: no invalidation: {e}"); // the mount is gone, and its pages with it
+            }
+        }
+        self.known.pages_dropped(ino);
     }
 
     /// How many inodes the kernel has.

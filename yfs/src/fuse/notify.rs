@@ -40,10 +40,23 @@ impl Notifier {
     /// # Errors
     /// When the mount is gone.
     pub fn expire_attributes(&self, ino: u64) -> io::Result<Outcome> {
+        self.invalidate_inode(ino, -1)
+    }
+
+    /// Makes the kernel drop the inode's pages (and attributes). Waits for reads and writes of these pages that are under
+    /// way, so it must not be called with a lock held that those may need, nor on a thread that serves them.
+    ///
+    /// # Errors
+    /// When the mount is gone.
+    pub fn drop_pages(&self, ino: u64) -> io::Result<Outcome> {
+        self.invalidate_inode(ino, 0)
+    }
+
+    fn invalidate_inode(&self, ino: u64, offset: i64) -> io::Result<Outcome> {
         let mut message = header(INVAL_INODE, 24);
         message.extend_from_slice(&ino.to_ne_bytes());
-        message.extend_from_slice(&(-1_i64).to_ne_bytes());
-        message.extend_from_slice(&0_i64.to_ne_bytes());
+        message.extend_from_slice(&offset.to_ne_bytes());
+        message.extend_from_slice(&0_i64.to_ne_bytes()); // to the end
         self.send(&message)
     }
 
