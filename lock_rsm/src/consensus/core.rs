@@ -138,7 +138,8 @@ impl Core {
             Body::PreVoteReply { campaign_view, granted } if view <= self.view() => {
                 return self.on_pre_vote_reply(from, campaign_view, granted);
             }
-            Body::RequestVote { hand_over: false, .. } if view > self.view() && self.has_living_master() => {
+            // In the own view too: it may have been adopted from somebody other than its master.
+            Body::RequestVote { hand_over: false, .. } if view >= self.view() && self.has_living_master() => {
                 return;
             }
             _ => {}

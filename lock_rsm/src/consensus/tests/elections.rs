@@ -149,6 +149,20 @@ fn a_living_master_is_not_voted_away() {
     );
 }
 
+/// A later view alone, without a master in it, frees nobody from the promise to wait.
+#[test]
+fn a_view_learned_in_passing_is_no_reason_to_vote_in_it() {
+    let mut one = Driven::new(3);
+    one.receive(3, 1, append(Viewstamp::ZERO, vec![], 0));
+    one.receive(2, 2, Body::Vote { granted: false });
+    one.sync();
+    one.receive(2, 2, request(stamp(1, 1), false));
+    assert_eq!((one.core.view(), one.sent()), (2, vec![]));
+    one.now_ms += T;
+    one.receive(2, 2, request(stamp(1, 1), false));
+    assert_eq!(one.sent(), [(2, Body::Vote { granted: true })]);
+}
+
 #[test]
 fn one_vote_a_view() {
     let mut one = Driven::with_log(3, &[1, 1]);

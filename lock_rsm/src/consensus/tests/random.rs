@@ -137,19 +137,18 @@ fn runs(count: u64, faults: Faults, ms: u64, setup: impl Fn(u64) -> Setup) {
         let _note = SeedNote(seed);
         let mut cluster = run(setup(seed), faults, ms);
         cluster.recover();
-        views += cluster.checker.views();
+        views += cluster.checker.views() as u64;
         committed += cluster.checker.committed_seq();
         reads += cluster.checker.reads_confirmed;
         snapshots += cluster.snapshots_installed;
     }
+    let runs = seeds.len() as u64;
     println!(
-        "{count} seeds: {views} views, {committed} committed, {reads} reads, {snapshots} snapshots installed"
+        "{runs} runs: {views} views, {committed} committed, {reads} reads, {snapshots} snapshots installed"
     );
-    if count > 20 {
-        assert!(
-            views > 2 * seeds.len() && committed > 20 * count && reads > count && snapshots > 0,
-            "a run exercises little"
-        );
+    if runs > 20 {
+        let is_lively = views > 2 * runs && committed > 20 * runs && reads > runs && snapshots > 0;
+        assert!(is_lively, "the runs exercise little");
     }
 }
 
