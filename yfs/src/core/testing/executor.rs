@@ -45,21 +45,30 @@ pub fn at_once<T>(future: impl Future<Output = T>) -> Option<T> {
 /// A task of [`run_all`].
 pub type Task<'a> = Pin<Box<dyn Future<Output = ()> + 'a>>;
 
-/// Runs tasks, always one that was woken, drawn from `seed`. `Err` when some are left that nothing will wake.
-pub fn run_all(tasks: Vec<Task<'_>>, seed: u64) -> Result<(), Stalled> {
+/// Runs tasks to their end, always one that was woken, drawn from `seed`; the daemons run beside them and are dropped
+/// at the end. `Err` when tasks are left that nothing will wake.
+pub fn run_all(tasks: Vec<Task<'_>>, daemons: Vec<Task<'_>>, seed: u64) -> Result<(), Stalled> {
     let mut rng = Rng::new(seed);
-    let mut tasks: Vec<_> =
-        tasks.into_iter().map(|task| (task, Arc::new(Flag(AtomicBool::new(true))))).collect();
-    while !tasks.is_empty() {
+    let mut left = tasks.len();
+    let with_flag = |task| (task, Arc::new(Flag(AtomicBool::new(true))));
+    let mut tasks: Vec<_> = tasks
+        .into_iter()
+        .chain(daemons)
+        .map(with_flag)
+        .enumerate()
+        .map(|(i, (t, f))| (t, f, i < left))
+        .collect();
+    while left > 0 {
         let awake: Vec<usize> = (0..tasks.len()).filter(|i| tasks[*i].1.0.load(Ordering::Acquire)).collect();
         if awake.is_empty() {
             return Err(Stalled);
         }
         let next = *rng.pick(&awake);
-        let (task, flag) = &mut tasks[next];
+        let (task, flag, counts) = &mut tasks[next];
         flag.0.store(false, Ordering::Release);
         let waker = Waker::from(flag.clone());
         if task.as_mut().poll(&mut Context::from_waker(&waker)).is_ready() {
+            left -= usize::from(*counts);
             drop(tasks.swap_remove(next));
         }
     }
