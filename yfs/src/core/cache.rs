@@ -14,6 +14,7 @@ use super::errors::FsError;
 use super::format::{BLOCK, Record};
 use super::fs::Limits;
 use super::generation::{Closed, Open};
+use super::merge::merge;
 use super::types::Ino;
 
 /// What is known of an inode's attributes.
@@ -217,6 +218,19 @@ impl State {
         let open = std::mem::replace(&mut self.open, next);
         let closed = open.close(&self.inodes, &mut self.blocks);
         self.closed.push_back(Arc::new(closed));
+    }
+
+    /// Makes the two oldest generations (the open one counts) one, so that what the newer removes need not be written
+    /// first. `false` if that cannot be.
+    pub fn merge(&mut self) -> bool {
+        if self.closed.len() < 2 {
+            self.close();
+        }
+        let (Some(older), Some(newer)) = (self.closed.front(), self.closed.get(1)) else { return false };
+        let Some(merged) = merge(older, newer) else { return false };
+        self.closed.pop_front();
+        self.closed[0] = Arc::new(merged);
+        true
     }
 
     /// Notes that the oldest closed generation is durable.

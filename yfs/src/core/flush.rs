@@ -144,6 +144,7 @@ async fn run_all<L: Locks, E: Extents, C: Clock>(fs: &Fs<L, E, C>) -> Result<(),
                 st.committed(closed.number);
                 st.trim(&fs.0.limits);
             }
+            Err(StoreError::NoSpace) if st.merge() => {}
             Err(StoreError::Fenced(_)) => {
                 drop(st);
                 fs.lose(epoch);

@@ -16,6 +16,7 @@ mod fs;
 mod generation;
 mod load;
 mod locking;
+mod merge;
 mod ops;
 mod revoke;
 pub mod testing;

@@ -66,6 +66,12 @@ impl Server {
         self.fenced.insert(session);
     }
 
+    /// Flips bits in a stored value.
+    pub fn damage(&mut self, key: &Bytes) {
+        let value = self.kv.get_mut(key).expect("the test damages what is there");
+        *value = value.iter().map(|b| !b).collect();
+    }
+
     fn used(&self) -> usize {
         let kv: usize = self.kv.iter().map(|(k, v)| k.len() + v.len()).sum();
         kv + (self.durable.len() + self.written.len()) * BLOCK as usize
