@@ -4,7 +4,7 @@
 
 mod core_support;
 
-use core_support::{action, tight};
+use core_support::{action, config, tight};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use yfs::core::testing::check::{Slots, check_store, difference, perform, tree};
@@ -120,7 +120,7 @@ fn scripts(max: usize) -> impl Strategy<Value = Vec<Vec<Action>>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, max_shrink_iters: 2000, ..ProptestConfig::default() })]
+    #![proptest_config(config(64))]
 
     #[test]
     fn tasks_of_one_mount(scripts in scripts(25), seed: u64) {

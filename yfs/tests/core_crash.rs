@@ -6,7 +6,7 @@ mod core_support;
 
 use std::collections::BTreeMap;
 
-use core_support::{action, tight};
+use core_support::{action, config, tight};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use yfs::core::format::BLOCK;
@@ -110,7 +110,7 @@ fn die_and_look(actions: &[Action], limits: &Limits, death: &Death) -> Result<()
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 128, max_shrink_iters: 4000, ..ProptestConfig::default() })]
+    #![proptest_config(config(128))]
 
     #[test]
     fn a_prefix_of_history_survives(actions in vec(action(), 1..50), death in death()) {

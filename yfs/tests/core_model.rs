@@ -3,7 +3,7 @@
 
 mod core_support;
 
-use core_support::{action, tight};
+use core_support::{action, config, tight};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use yfs::core::testing::check::{self, Slots, difference, perform, tree};
@@ -106,7 +106,7 @@ fn actions(max: usize) -> impl Strategy<Value = Vec<(usize, Action)>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, max_shrink_iters: 4000, ..ProptestConfig::default() })]
+    #![proptest_config(config(96))]
 
     #[test]
     fn one_mount_is_as_the_model(actions in actions(60)) {

@@ -6,7 +6,16 @@ use yfs::core::testing::model::{Action, Path, SLOTS};
 use yfs::core::{Limits, RenameFlags};
 
 fn path() -> impl Strategy<Value = Path> {
-    vec(prop::sample::select(vec!["a", "b", "c"]), 1..4)
+    let name = || prop::sample::select(vec!["a", "b", "c"]);
+    // Mostly near the root, so that operations meet.
+    prop_oneof![5 => vec(name(), 1..2), 3 => vec(name(), 2..3), 1 => vec(name(), 3..4)]
+}
+
+/// `cases` of them, and no files with the seeds of failures: the smallest failing input is printed, and belongs into a
+/// test of its own.
+pub fn config(cases: u32) -> ProptestConfig {
+    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(cases);
+    ProptestConfig { cases, max_shrink_iters: 4000, failure_persistence: None, ..ProptestConfig::default() }
 }
 
 fn offset() -> impl Strategy<Value = u64> {
