@@ -3,6 +3,7 @@
 use super::harness::{BLOCK, Rig, key, put};
 use crate::error::StoreError;
 use crate::store::Store;
+use crate::store::probe::Point;
 use crate::types::{BLOCK_SIZE, Op};
 use bytes::Bytes;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -151,4 +152,53 @@ fn a_fence_stops_what_is_under_way() {
             }
         });
     }
+}
+
+/// The payload has arrived, the write was let in, and only then the session is fenced: it must not land.
+#[test]
+fn a_write_that_was_let_in_before_the_fence_is_stopped() {
+    let rig = Rig::new();
+    rig.write(1, 5, 0, b"old").unwrap();
+    rig.commit(1, vec![], &[5]).unwrap();
+    let pause = rig.camera.pause_at(Point::BeforeData(5));
+    thread::scope(|scope| {
+        let late = scope.spawn(|| rig.write(1, 5, 0, b"new"));
+        pause.wait_until_there();
+        let fence = scope.spawn(|| rig.fence(1));
+        while !rig.store().is_fenced(1) {
+            thread::yield_now();
+        }
+        pause.go_on();
+        assert_eq!(late.join().unwrap(), Err(StoreError::Fenced { session: 1 }));
+        fence.join().unwrap().unwrap();
+    });
+    assert_eq!(rig.read(5, 0, 3).unwrap(), "old");
+}
+
+/// While a commit is syncing a block, a write to that block waits for it, and one to another block does not.
+#[test]
+fn blocks_on_their_way_to_the_disk_do_not_change() {
+    let mut rig = Rig::new();
+    rig.write(1, 5, 0, b"one").unwrap();
+    let pause = rig.camera.pause_at(Point::AfterSync(5));
+    thread::scope(|scope| {
+        let commit = scope.spawn(|| rig.commit(1, vec![], &[5]));
+        pause.wait_until_there();
+        rig.write(2, 5, BLOCK_SIZE, b"elsewhere").unwrap();
+        let write = scope.spawn(|| rig.write(2, 5, 0, b"two"));
+        assert_eq!(rig.read(5, 0, 3).unwrap(), "one", "readers go on");
+        assert!(!write.is_finished());
+        pause.go_on();
+        commit.join().unwrap().unwrap();
+        write.join().unwrap().unwrap();
+    });
+    assert_eq!(rig.read(5, 0, 3).unwrap(), "two");
+    // Had it not waited, the block would now hold "two" under the checksum of "one" and no mark.
+    rig.reopen();
+    assert_eq!(
+        rig.read(5, 0, 3).unwrap(),
+        "two",
+        "it was marked, and came to the disk with the process alive"
+    );
+    assert_eq!(rig.read(5, BLOCK_SIZE, 9).unwrap(), [0; 9][..]);
 }

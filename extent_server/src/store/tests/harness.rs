@@ -12,6 +12,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
@@ -184,6 +185,24 @@ struct Film {
     /// Points to come before the disk fails, and how.
     fail_after: Option<(u32, io::ErrorKind)>,
     points: Vec<Point>,
+    /// Where to say so and wait.
+    pause: Option<(Point, Sender<()>, Receiver<()>)>,
+}
+
+/// A thread of the store stands still at a point, or will.
+pub(super) struct Pause {
+    arrived: Receiver<()>,
+    go: Sender<()>,
+}
+
+impl Pause {
+    pub(super) fn wait_until_there(&self) {
+        self.arrived.recv().unwrap();
+    }
+
+    pub(super) fn go_on(self) {
+        self.go.send(()).unwrap();
+    }
 }
 
 impl Camera {
@@ -213,6 +232,13 @@ impl Camera {
         self.state.lock().fail_after = None;
     }
 
+    /// Has the next to come to `point` wait there.
+    pub(super) fn pause_at(&self, point: Point) -> Pause {
+        let ((there, arrived), (go, wait)) = (channel(), channel());
+        self.state.lock().pause = Some((point, there, wait));
+        Pause { arrived, go }
+    }
+
     /// The points passed since this was last asked.
     pub(super) fn points(&self) -> Vec<Point> {
         std::mem::take(&mut self.state.lock().points)
@@ -221,6 +247,11 @@ impl Camera {
 
 impl Probe for Camera {
     fn at(&self, point: Point) -> io::Result<()> {
+        let paused = self.state.lock().pause.take_if(|(at, ..)| *at == point);
+        if let Some((_, there, go)) = paused {
+            there.send(()).unwrap();
+            go.recv().unwrap();
+        }
         let mut film = self.state.lock();
         film.points.push(point);
         if let Point::AfterSync(object) = point {
@@ -291,12 +322,10 @@ pub(super) fn copy_of(dir: &Path) -> TempDir {
     copy
 }
 
-/// Whether every page of `found` is the same page of one of `versions`.
+/// Whether every byte of `found` is the same byte of one of `versions`. Not every page: where a file ended in the middle
+/// of one, its old length may meet its new bytes.
 pub(super) fn mixed_from(found: &[u8], versions: &[&[u8]]) -> bool {
-    found
-        .chunks(PAGE)
-        .enumerate()
-        .all(|(n, page)| versions.iter().any(|version| &version[n * PAGE..n * PAGE + page.len()] == page))
+    found.iter().enumerate().all(|(n, byte)| versions.iter().any(|version| version[n] == *byte))
 }
 
 pub(super) const BLOCK: usize = BLOCK_SIZE as usize;
