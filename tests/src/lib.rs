@@ -2,6 +2,7 @@
 //! runs in which replicas are killed meanwhile, and the benchmark. The programs of this crate are thin: what they do
 //! is here, in one module each.
 
+pub mod bench;
 pub mod binaries;
 pub mod cluster;
 pub mod fire;

@@ -1,0 +1,6 @@
+//! The benchmark: workloads on a mount beside a plain directory, what locks cost, and how long a fail-over takes.
+
+pub mod acquires;
+pub mod fail_over;
+pub mod load;
+pub mod report;
