@@ -157,6 +157,11 @@ impl Cluster {
         Ok(())
     }
 
+    /// The process of the extent server.
+    pub fn extents(&mut self) -> Option<&mut Process> {
+        self.extents.as_mut()
+    }
+
     /// Kills the extent server (-9).
     pub fn kill_extents(&mut self) {
         self.extents = None; // dropping kills
@@ -208,6 +213,11 @@ impl Cluster {
         let process = self.spawn(&name, command)?;
         self.mounts.push(Mount::wait(process, &path, yfs)?);
         Ok(())
+    }
+
+    /// Unmounts everything, in order.
+    pub fn unmount_all(&mut self) -> Result<(), ClusterError> {
+        self.mounts.drain(..).try_for_each(Mount::unmount)
     }
 
     /// Fails when a part that should run has ended by itself.
@@ -269,9 +279,7 @@ impl Cluster {
 
     /// Unmounts and ends everything in order, as an operator would; fails when a part does not end cleanly.
     pub fn stop(mut self) -> Result<(), ClusterError> {
-        for mount in self.mounts.drain(..) {
-            mount.unmount()?;
-        }
+        self.unmount_all()?;
         let extents = self.extents.take();
         for mut process in self.replicas.iter_mut().filter_map(Option::take).chain(extents) {
             let (part, log) = (process.name().to_owned(), process.log().to_owned());
