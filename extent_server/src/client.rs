@@ -212,9 +212,8 @@ impl ExtentClient {
     /// Makes the written data of `objects` durable and then applies `ops` in order: all or nothing, durable when
     /// answered. Commits of one client land in the order of their calls.
     ///
-    /// * Operations come before the objects' data: a [`Op::Truncate`] of an object named here cuts what was committed
-    ///   before, and the blocks written since are laid on top, wherever they are. So when a file is cut, let writes to
-    ///   it that were sent before the cut be committed first, or not be sent at all.
+    /// * The objects' data comes before the operations: a [`Op::Truncate`] cuts all that was written until then. So what
+    ///   is to lie beyond a cut is written only after the commit of the cut was answered.
     /// * [`ExtentError::Restarted`]: some of the writes may be lost; send the objects' writes and this commit again.
     /// * [`ExtentError::Timeout`] and [`ExtentError::Unreachable`] leave it open whether the commit takes effect, until
     ///   the session is fenced: do not give up locks that protect it as if it had not happened.

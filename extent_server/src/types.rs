@@ -71,11 +71,9 @@ pub enum Op {
         /// What the keys to remove start with; not empty.
         prefix: Key,
     },
-    /// Forgets the whole blocks of `object` that begin at or beyond `size`: they read as zeros from now on. A block
-    /// that `size` cuts in two is kept, so who extends the object again must write zeros over the rest of that block.
-    ///
-    /// It speaks of what was there *before* this commit: blocks written and committed by this same commit (the object
-    /// is among its objects) are laid on top of it.
+    /// Forgets the whole blocks of `object` that begin at or beyond `size`, uncommitted writes included, whether or not
+    /// this commit names the object: they read as zeros from now on. A block that `size` cuts in two is kept, so who
+    /// extends the object again must write zeros over the rest of that block.
     Truncate {
         /// The object to cut.
         object: ObjectId,

@@ -346,7 +346,7 @@ fn start_writeback(file: &File, offset: u64, len: usize) {
 }
 
 /// Makes a region of the file read as zeros, giving its space back where the file system can.
-pub(crate) fn empty(file: &File, offset: u64, len: u64) -> io::Result<()> {
+fn empty(file: &File, offset: u64, len: u64) -> io::Result<()> {
     let size = file.metadata()?.len();
     if offset >= size {
         return Ok(());

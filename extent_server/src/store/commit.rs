@@ -1,6 +1,6 @@
 //! Commits that concern bulk objects: data to the disk first, then one batch that refers to it.
 
-use super::blocks::{Bulk, empty};
+use super::blocks::Bulk;
 use super::chunk::{Crcs, first_dropped, from_block};
 use super::object::{Object, State};
 use super::probe::Point;
@@ -65,7 +65,7 @@ impl Bulk {
         self.sync(&carried)?;
         // Readers of what is cut wait, and see it as it was before or as it is after.
         let _io: Vec<_> = cut.iter().map(|(object, _)| object.io.write()).collect();
-        let mut steps: Vec<Step> = ops.into_iter().map(Step::from).collect();
+        let mut steps = Vec::new();
         for Carried { object, chunks } in &carried {
             steps.extend(chunks.iter().map(|(chunk, crcs)| Step::SetCrcs {
                 object: object.id,
@@ -73,6 +73,7 @@ impl Bulk {
                 crcs: Box::new(crcs.clone()),
             }));
         }
+        steps.extend(ops.into_iter().map(Step::from));
         let pending = self.group.submit(Batch { session: Some(session), steps });
         drop(turn);
         pending.wait()?;
@@ -80,7 +81,8 @@ impl Bulk {
         Ok(())
     }
 
-    /// Takes a picture of what is to be committed of each named object, and keeps writers off those blocks.
+    /// Takes a picture of what is to be committed of each named object (but for what this very commit cuts), and keeps
+    /// writers off those blocks.
     fn carry<'a>(&self, work: &[(&'a Arc<Object>, &Plan)]) -> Vec<Carried<'a>> {
         let named = work.iter().filter(|(_, plan)| plan.named && !plan.removed);
         named
@@ -88,9 +90,12 @@ impl Bulk {
                 let _writer: Option<MutexGuard<()>> = plan.cut.is_none().then(|| object.writer.lock());
                 let mut state = object.state.lock();
                 let mut chunks = Vec::new();
-                for (index, chunk) in state.chunks.iter_mut().filter(|(_, chunk)| chunk.dirty != 0) {
-                    chunk.committing = chunk.dirty;
-                    chunks.push((*index, chunk.crcs.only(chunk.dirty)));
+                for (index, chunk) in &mut state.chunks {
+                    let kept = chunk.dirty & !plan.cut.map_or(0, |first| from_block(*index, first));
+                    if kept != 0 {
+                        chunk.committing = kept;
+                        chunks.push((*index, chunk.crcs.only(kept)));
+                    }
                 }
                 Carried { object, chunks }
             })
@@ -138,10 +143,8 @@ impl Bulk {
                 .map(|(index, crcs)| (*index, crcs.present()))
                 .collect();
             for (index, chunk) in &mut object.state.lock().chunks {
-                let kept = kept.get(index).copied().unwrap_or(0);
-                let gone = plan.cut.map_or(0, |first| from_block(*index, first));
-                chunk.dropped(gone & !kept);
-                chunk.committed(kept);
+                chunk.dropped(plan.cut.map_or(0, |first| from_block(*index, first)));
+                chunk.committed(kept.get(index).copied().unwrap_or(0));
             }
             if let Some(first) = plan.cut {
                 self.reclaim(object, plan.removed, first);
@@ -165,18 +168,9 @@ impl Bulk {
         self.objects.unlink(object)
     }
 
-    /// Empties the file from block `first` on, but for the blocks there are. The caller holds `io`, and the blocks beyond
-    /// `first` that there are were written by this very commit, so they are in memory.
     fn shrink(&self, object: &Object, first: u64) -> std::io::Result<()> {
         let Some(file) = self.objects.file(object, false)? else { return Ok(()) };
-        let mut end = first * BLOCK_SIZE;
-        for block in object.state.lock().present_from(first) {
-            let start = block * BLOCK_SIZE;
-            if start > end {
-                empty(&file, end, start - end)?;
-            }
-            end = start + BLOCK_SIZE;
-        }
+        let end = first * BLOCK_SIZE;
         if file.metadata()?.len() > end { file.set_len(end) } else { Ok(()) }
     }
 }

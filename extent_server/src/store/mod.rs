@@ -66,7 +66,8 @@ pub trait Store: Send + Sync + 'static {
         data: &Bytes,
     ) -> Result<BootId, StoreError>;
 
-    /// Makes the written data of `objects` durable, then applies `ops` in order; all or nothing, visible together.
+    /// Makes the written data of `objects` durable, then applies `ops` in order, which may cut that data as well; all or
+    /// nothing, visible together.
     /// Commits of one session take effect in the order in which this was called. `objects` whose [`BootId`] is not this
     /// life's refuse the commit with [`StoreError::Restarted`].
     fn commit(&self, session: u64, ops: Vec<Op>, objects: Vec<(ObjectId, BootId)>) -> StoreFuture;

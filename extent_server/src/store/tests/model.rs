@@ -105,12 +105,9 @@ impl ObjectModel {
         self.dirty.retain(|block, _| *block < first);
     }
 
-    fn commit(&mut self, written: &ObjectModel) {
-        for block in written.dirty.keys() {
-            let data = written.current[block].clone();
-            self.committed.insert(*block, data.clone());
-            self.current.insert(*block, data);
-            self.dirty.remove(block);
+    fn commit(&mut self) {
+        for block in std::mem::take(&mut self.dirty).keys() {
+            self.committed.insert(*block, self.current[block].clone());
         }
     }
 
@@ -139,7 +136,9 @@ impl Model {
 
     fn commit(&mut self, session: u64, ops: &[Op], named: &[ObjectId]) -> Result<(), StoreError> {
         self.check(session)?;
-        let before = self.objects.clone();
+        for object in named {
+            self.objects.entry(*object).or_default().commit();
+        }
         for op in ops {
             match op {
                 Op::Put { key, value } => drop(self.keys.insert(key.clone(), value.clone())),
@@ -147,12 +146,6 @@ impl Model {
                 Op::DeletePrefix { prefix } => self.keys.retain(|key, _| !key.starts_with(prefix)),
                 Op::Truncate { object, size } => self.objects.entry(*object).or_default().truncate(*size),
                 Op::Remove { object } => drop(self.objects.remove(object)),
-            }
-        }
-        for object in named {
-            let removed = ops.iter().any(|op| matches!(op, Op::Remove { object: o } if o == object));
-            if let (false, Some(written)) = (removed, before.get(object)) {
-                self.objects.entry(*object).or_default().commit(written);
             }
         }
         Ok(())

@@ -5,7 +5,6 @@ use crate::error::StoreError;
 use crate::store::{EmbeddedStore, Store, StoreOptions};
 use crate::types::{BLOCK_SIZE, BootId, Op};
 use std::fs;
-use std::os::unix::fs::MetadataExt;
 
 #[test]
 fn commits_survive_reopening_and_uncommitted_writes_do_not() {
@@ -57,18 +56,26 @@ fn a_cut_gives_space_back_and_reads_as_zeros_when_extended() {
 }
 
 #[test]
-fn blocks_of_the_commit_that_cuts_are_laid_on_top() {
-    let rig = Rig::new();
-    rig.write(1, 5, 0, &Rng::new(1).bytes(100 * BLOCK)).unwrap();
-    rig.commit(1, vec![], &[5]).unwrap();
-    rig.write(1, 5, 70 * BLOCK_SIZE, b"new").unwrap();
-    rig.commit(1, vec![Op::Truncate { object: 5, size: 0 }], &[5]).unwrap();
-    assert!(rig.read(5, 0, 70 * BLOCK as u32).unwrap().iter().all(|byte| *byte == 0));
-    assert_eq!(rig.read(5, 70 * BLOCK_SIZE, 3).unwrap(), "new");
-    let file = fs::metadata(rig.file(5)).unwrap();
-    assert_eq!(file.len(), 71 * BLOCK_SIZE);
-    assert!(file.blocks() * 512 <= 4 * BLOCK_SIZE, "the cut part is a hole in the file");
-    assert!(rig.store().verify().unwrap().is_clean());
+fn a_cut_takes_uncommitted_writes_along_named_or_not() {
+    for named in [&[5][..], &[]] {
+        let mut rig = Rig::new();
+        rig.write(1, 5, 0, &vec![1; 3 * BLOCK]).unwrap();
+        rig.commit(1, vec![], &[5]).unwrap();
+        for block in [0, 2, 70] {
+            rig.write(1, 5, block * BLOCK_SIZE, b"new").unwrap();
+        }
+        rig.commit(1, vec![Op::Truncate { object: 5, size: BLOCK_SIZE }], named).unwrap();
+        assert_eq!(rig.read(5, 0, 3).unwrap(), "new");
+        let beyond = |rig: &Rig| rig.read(5, BLOCK_SIZE, 70 * BLOCK as u32).unwrap();
+        assert!(beyond(&rig).iter().all(|byte| *byte == 0));
+        assert_eq!(fs::metadata(rig.file(5)).unwrap().len(), BLOCK_SIZE);
+        rig.write(1, 5, 69 * BLOCK_SIZE, b"after").unwrap();
+        rig.commit(1, vec![], &[5]).unwrap();
+        rig.reopen();
+        assert!(beyond(&rig)[..68 * BLOCK].iter().all(|byte| *byte == 0));
+        assert_eq!(rig.read(5, 69 * BLOCK_SIZE, 5).unwrap(), "after");
+        assert!(rig.store().verify().unwrap().is_clean());
+    }
 }
 
 #[test]
