@@ -336,6 +336,7 @@ fn what_a_dead_client_wrote_behind_the_end_is_never_shown() {
     write(&dying, ino, 0, &[1; 70_000]);
     dying.run(dying.fs.flush_all()).unwrap();
     write(&dying, ino, 0, &vec![9; 1 << 20]);
+    world.server.lock().keeps_dead_writes = true;
     dying.store.faults().dies_after = Some(1); // after the data, before the commit
     assert!(yfs::core::testing::run(dying.fs.flush_all()).is_err());
     dying.crash(&world);

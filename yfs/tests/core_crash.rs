@@ -6,7 +6,7 @@ mod core_support;
 
 use std::collections::BTreeMap;
 
-use core_support::{action, config, tight};
+use core_support::{action, config, data_action, tight};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use yfs::core::format::BLOCK;
@@ -68,13 +68,15 @@ struct Death {
     after: u64,
     last_call_counts: bool,
     server_too: bool,
+    keeps_writes: bool,
     seed: u64,
 }
 
 fn death() -> impl Strategy<Value = Death> {
-    (0u64..60, any::<bool>(), any::<bool>(), any::<u64>()).prop_map(
-        |(after, last_call_counts, server_too, seed)| Death { after, last_call_counts, server_too, seed },
-    )
+    let fates = (any::<bool>(), any::<bool>(), any::<bool>());
+    (0u64..60, fates, any::<u64>()).prop_map(|(after, (last_call_counts, server_too, keeps_writes), seed)| {
+        Death { after, last_call_counts, server_too, keeps_writes, seed }
+    })
 }
 
 fn die_and_look(actions: &[Action], limits: &Limits, death: &Death) -> Result<(), TestCaseError> {
@@ -93,6 +95,7 @@ fn die_and_look(actions: &[Action], limits: &Limits, death: &Death) -> Result<()
             Ok(_) => {}
         }
     }
+    world.server.lock().keeps_dead_writes = death.keeps_writes;
     client.crash(&world);
     if death.server_too {
         world.server.lock().restart(&mut Rng::new(death.seed));
@@ -115,6 +118,11 @@ proptest! {
     #[test]
     fn a_prefix_of_history_survives(actions in vec(action(), 1..50), death in death()) {
         die_and_look(&actions, &Limits::default(), &death)?;
+    }
+
+    #[test]
+    fn a_prefix_of_a_files_history_survives(actions in vec(data_action(), 1..40), death in death()) {
+        die_and_look(&actions, &tight(), &death)?;
     }
 
     #[test]

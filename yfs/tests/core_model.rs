@@ -3,7 +3,7 @@
 
 mod core_support;
 
-use core_support::{action, config, tight};
+use core_support::{action, config, data_action, tight};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use yfs::core::testing::check::{self, Slots, difference, perform, tree};
@@ -121,6 +121,16 @@ proptest! {
     #[test]
     fn one_mount_on_a_restarting_server_is_as_the_model(actions in actions(60)) {
         play(&actions, 1, &tight(), 3)?;
+    }
+
+    #[test]
+    fn few_files_are_as_the_model(actions in vec((0usize..2, data_action()), 1..40)) {
+        play(&actions, 2, &tight(), 1)?;
+    }
+
+    #[test]
+    fn few_files_on_one_mount_are_as_the_model(actions in vec((0usize..1, data_action()), 1..40)) {
+        play(&actions, 1, &tight(), 0)?;
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use futures_util::future::{BoxFuture, FutureExt, Shared};
+use futures_util::future::{BoxFuture, Either, FutureExt, Shared, ready, select};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 
 use super::blocks::{Block, Index};
@@ -15,6 +15,7 @@ use super::errors::{FsError, StoreError};
 use super::format::BLOCK;
 use super::fs::{Fs, Inner};
 use super::generation::Closed;
+use super::merge;
 use super::traits::{BootId, Clock, Extents, Locks};
 use super::types::{Ino, Time};
 
@@ -127,13 +128,15 @@ async fn run<L: Locks, E: Extents, C: Clock>(fs: Fs<L, E, C>) -> Result<(), FsEr
 }
 
 async fn run_all<L: Locks, E: Extents, C: Clock>(fs: &Fs<L, E, C>) -> Result<(), FsError> {
+    let mut ahead = None;
     loop {
-        let (epoch, next) = {
+        let (epoch, closed, next) = {
             let st = fs.0.state.lock();
-            (st.epoch, st.closed.front().cloned())
+            (st.epoch, st.closed.front().cloned(), st.closed.get(1).cloned())
         };
-        let Some(closed) = next else { return Ok(()) };
-        let result = fs.0.store_generation(&closed).await;
+        let Some(closed) = closed else { return Ok(()) };
+        let next = next.filter(|next| !merge::must_wait(&closed, next));
+        let result = fs.store_generation(&closed, next, &mut ahead).await;
         let mut st = fs.0.state.lock();
         if st.epoch != epoch {
             return Err(FsError::Lost);
@@ -144,7 +147,7 @@ async fn run_all<L: Locks, E: Extents, C: Clock>(fs: &Fs<L, E, C>) -> Result<(),
                 st.committed(closed.number);
                 st.trim(&fs.0.limits);
             }
-            Err(StoreError::NoSpace) if st.merge() => {}
+            Err(StoreError::NoSpace) if st.merge() => ahead = None,
             Err(StoreError::Fenced(_)) => {
                 drop(st);
                 fs.lose(epoch);
@@ -155,20 +158,44 @@ async fn run_all<L: Locks, E: Extents, C: Clock>(fs: &Fs<L, E, C>) -> Result<(),
     }
 }
 
-impl<L: Locks, E: Extents, C: Clock> Inner<L, E, C> {
-    /// Data first, then the commit; again if the server restarted in between.
-    async fn store_generation(&self, closed: &Closed) -> Result<(), StoreError> {
+/// The outcome of writing a generation's data.
+type Objects = Result<Vec<(Ino, BootId)>, StoreError>;
+
+/// The data of a generation on its way while the one before is being committed.
+struct Ahead {
+    number: u64,
+    objects: BoxFuture<'static, Objects>,
+}
+
+impl<L: Locks, E: Extents, C: Clock> Fs<L, E, C> {
+    /// Data first, then the commit; again if the server restarted in between. While the server syncs, the data of the
+    /// `next` generation sets out.
+    async fn store_generation(
+        &self,
+        closed: &Closed,
+        next: Option<Arc<Closed>>,
+        ahead: &mut Option<Ahead>,
+    ) -> Result<(), StoreError> {
         if closed.ops.is_empty() && closed.data.is_empty() {
             return Ok(());
         }
         for _ in 0..RESTARTS_MAX {
-            let result = match self.write_data(closed).await {
-                Ok(objects) => self.store.commit(closed.session, closed.ops.clone(), objects).await,
+            let objects = match ahead.take().filter(|a| a.number == closed.number) {
+                Some(written) => written.objects.await,
+                None => self.0.write_data(closed).await,
+            };
+            let result = match objects {
+                Ok(objects) => {
+                    *ahead = next.clone().filter(|n| !n.data.is_empty()).map(|n| self.write_ahead(n));
+                    let commit = self.0.store.commit(closed.session, closed.ops.clone(), objects);
+                    beside(commit, ahead).await
+                }
                 Err(e) => Err(e),
             };
             match result {
                 Err(StoreError::Restarted) => {
-                    tracing::info!("the extent server restarted: writing data again")
+                    *ahead = None;
+                    tracing::info!("the extent server restarted: writing data again");
                 }
                 other => return other,
             }
@@ -176,8 +203,31 @@ impl<L: Locks, E: Extents, C: Clock> Inner<L, E, C> {
         Err(StoreError::Unreachable("it restarts again and again".into()))
     }
 
+    fn write_ahead(&self, closed: Arc<Closed>) -> Ahead {
+        let (number, fs) = (closed.number, self.clone());
+        Ahead { number, objects: async move { fs.0.write_data(&closed).await }.boxed() }
+    }
+}
+
+/// Drives the write-ahead while the commit is under way, and keeps what is not done of it.
+async fn beside(
+    commit: impl Future<Output = Result<(), StoreError>>,
+    ahead: &mut Option<Ahead>,
+) -> Result<(), StoreError> {
+    let commit = std::pin::pin!(commit);
+    let Some(writing) = ahead else { return commit.await };
+    match select(commit, &mut writing.objects).await {
+        Either::Left((committed, _)) => committed,
+        Either::Right((objects, commit)) => {
+            writing.objects = ready(objects).boxed();
+            commit.await
+        }
+    }
+}
+
+impl<L: Locks, E: Extents, C: Clock> Inner<L, E, C> {
     /// Writes a generation's data, several requests at once.
-    async fn write_data(&self, closed: &Closed) -> Result<Vec<(Ino, BootId)>, StoreError> {
+    async fn write_data(&self, closed: &Closed) -> Objects {
         let mut requests: Vec<(Ino, &[(Index, Block)])> = Vec::new();
         for (object, blocks) in closed.data.iter().rev() {
             requests.extend(blocks.chunks(WRITE_BLOCKS).rev().map(|chunk| (*object, chunk)));

@@ -13,10 +13,15 @@ use super::types::Ino;
 /// Bytes of operations in a merged commit; two or three full generations.
 const OPS_BYTES_MAX: usize = 12 << 20;
 
-/// One generation with the effect of `older` and then `newer`, or `None` if that cannot be: data goes to the store
-/// ahead of the operations, so what the older cuts the newer must not have written again.
+/// Whether the newer generation's data may not go to the store before the older one is committed: the store applies
+/// operations before the data that was written until then, so what the older cuts would come back.
+pub fn must_wait(older: &Closed, newer: &Closed) -> bool {
+    older.session != newer.session || cuts(older).any(|(object, from)| has_data(newer, object, from))
+}
+
+/// One generation with the effect of `older` and then `newer`, or `None` if that cannot be.
 pub fn merge(older: &Closed, newer: &Closed) -> Option<Closed> {
-    if older.session != newer.session || cuts(older).any(|(object, from)| has_data(newer, object, from)) {
+    if must_wait(older, newer) {
         return None;
     }
     let mut data: BTreeMap<(Ino, Index), Block> = blocks(older).collect();
@@ -24,6 +29,11 @@ pub fn merge(older: &Closed, newer: &Closed) -> Option<Closed> {
         data.retain(|(o, index), _| *o != object || *index < from);
     }
     data.extend(blocks(newer));
+    // Some of the older data may have been sent. Where it is cut now, a commit that names the object would keep it.
+    let named = |object| data.range((object, 0)..=(object, Index::MAX)).next().is_some();
+    if cuts(newer).any(|(object, from)| has_data(older, object, from) && named(object)) {
+        return None;
+    }
     let ops = join_ops(&older.ops, &newer.ops);
     let bytes: usize = ops.iter().map(op_bytes).sum();
     if bytes > OPS_BYTES_MAX {
@@ -135,12 +145,20 @@ mod tests {
     }
 
     #[test]
-    fn newer_blocks_win_and_cut_ones_go() {
-        let older = generation(1, vec![], vec![(7, vec![0, 1, 2])]);
+    fn newer_blocks_win() {
+        let older = generation(1, vec![], vec![(7, vec![0, 1])]);
         let newer = generation(2, vec![Op::Truncate { object: 7, size: BLOCK + 1 }], vec![(7, vec![0])]);
         let merged = merge(&older, &newer).unwrap();
         let kept: Vec<_> = merged.data[0].1.iter().map(|(i, b)| (*i, b[0])).collect();
         assert_eq!(kept, [(0, 2), (1, 1)]);
+    }
+
+    #[test]
+    fn data_that_was_sent_and_is_cut_now_must_not_be_named() {
+        let older = generation(1, vec![], vec![(7, vec![0, 1])]);
+        let cut = |size| generation(2, vec![Op::Truncate { object: 7, size }], vec![]);
+        assert!(merge(&older, &cut(5)).is_none());
+        assert!(merge(&older, &cut(0)).unwrap().data.is_empty());
     }
 
     #[test]

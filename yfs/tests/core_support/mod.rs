@@ -57,6 +57,24 @@ pub fn action() -> impl Strategy<Value = Action> {
     ]
 }
 
+/// Operations on the contents of few files.
+#[allow(dead_code)] // not every test needs it
+pub fn data_action() -> impl Strategy<Value = Action> {
+    let file = || vec(prop::sample::select(vec!["a", "b"]), 1..2);
+    prop_oneof![
+        3 => (file(), any::<bool>())
+            .prop_map(|(path, truncate)| Action::Create { path, exclusive: false, truncate }),
+        1 => file().prop_map(|path| Action::Unlink { path }),
+        1 => (file(), file(), flags()).prop_map(|(from, to, flags)| Action::Rename { from, to, flags }),
+        6 => (file(), offset(), len(), any::<u8>())
+            .prop_map(|(path, offset, len, fill)| Action::Write { path, offset, len, fill }),
+        2 => (file(), len(), any::<u8>()).prop_map(|(path, len, fill)| Action::Append { path, len, fill }),
+        6 => (file(), offset()).prop_map(|(path, size)| Action::Truncate { path, size }),
+        2 => Just(Action::FlushAll),
+        2 => Just(Action::GiveBack),
+    ]
+}
+
 /// Small enough that everything that can be dropped is dropped all the time.
 pub fn tight() -> Limits {
     Limits {

@@ -20,9 +20,11 @@ pub struct Server {
     kv: BTreeMap<Bytes, Bytes>,
     durable: Blocks,
     /// Written but not committed: shown to readers, gone after a restart (or not).
-    written: Blocks,
+    written: BTreeMap<(Ino, u64), (u64, Vec<u8>)>,
     boot: BootId,
     fenced: BTreeSet<u64>,
+    /// Keep showing what a fenced session wrote into holes and never committed.
+    pub keeps_dead_writes: bool,
     /// Refuse to take more than this many bytes.
     pub bytes_max: Option<usize>,
     commits: u64,
@@ -53,7 +55,7 @@ impl Server {
     /// The server restarts: each write that was not committed is lost or kept as the dice fall.
     pub fn restart(&mut self, rng: &mut Rng) {
         self.boot += 1;
-        for (place, data) in std::mem::take(&mut self.written) {
+        for (place, (_, data)) in std::mem::take(&mut self.written) {
             // Without a checksum a block that never was there stays a hole.
             if rng.chance(50) && self.durable.contains_key(&place) {
                 self.durable.insert(place, data);
@@ -64,6 +66,10 @@ impl Server {
     /// Refuses a session from now on.
     pub fn fence(&mut self, session: u64) {
         self.fenced.insert(session);
+        if !self.keeps_dead_writes {
+            let durable = &self.durable;
+            self.written.retain(|place, (writer, _)| *writer != session || durable.contains_key(place));
+        }
     }
 
     /// Flips bits in a stored value.
@@ -90,7 +96,8 @@ impl Server {
 
     fn block(&self, object: Ino, index: u64) -> &[u8] {
         let place = (object, index);
-        self.written.get(&place).or_else(|| self.durable.get(&place)).map_or(&[], |b| &b[..])
+        let written = self.written.get(&place).map(|(_, data)| data);
+        written.or_else(|| self.durable.get(&place)).map_or(&[], |b| &b[..])
     }
 
     fn read(&self, object: Ino, ranges: &[(u64, u32)]) -> Bytes {
@@ -125,7 +132,7 @@ impl Server {
             assert!(offset % BLOCK == 0 && u64::from(*len) % BLOCK == 0, "the core writes whole blocks");
             for index in offset / BLOCK..(offset + u64::from(*len)) / BLOCK {
                 let (block, rest) = data.split_at(BLOCK as usize);
-                self.written.insert((object, index), block.to_vec());
+                self.written.insert((object, index), (session, block.to_vec()));
                 data = rest;
             }
         }
@@ -140,17 +147,17 @@ impl Server {
         if objects.iter().any(|(_, boot)| *boot != self.boot) {
             return Err(StoreError::Restarted);
         }
-        for (object, _) in objects {
-            let places: Vec<_> =
-                self.written.range((*object, 0)..=(*object, u64::MAX)).map(|(p, _)| *p).collect();
-            for place in places {
-                let data = self.written.remove(&place).expect("just found");
-                self.durable.insert(place, data);
-            }
-        }
+        // The operations first: a cut of an object that is named leaves the data written since.
+        let kept: Vec<_> = objects.iter().filter_map(|(object, _)| self.take_written(*object)).collect();
         ops.iter().for_each(|op| self.apply(op));
+        self.durable.extend(kept.into_iter().flatten());
         self.commits += 1;
         Ok(())
+    }
+
+    fn take_written(&mut self, object: Ino) -> Option<Blocks> {
+        let places: Vec<_> = self.written.range((object, 0)..=(object, u64::MAX)).map(|(p, _)| *p).collect();
+        places.into_iter().map(|place| Some((place, self.written.remove(&place)?.1))).collect()
     }
 
     fn apply(&mut self, op: &Op) {
@@ -164,9 +171,9 @@ impl Server {
     }
 
     fn cut(&mut self, object: Ino, from: u64) {
-        for blocks in [&mut self.durable, &mut self.written] {
-            blocks.retain(|(o, index), _| *o != object || *index < from);
-        }
+        let stays = |place: &(Ino, u64)| place.0 != object || place.1 < from;
+        self.durable.retain(|place, _| stays(place));
+        self.written.retain(|place, _| stays(place));
     }
 }
 
