@@ -150,6 +150,20 @@ fn the_orphans_of_the_dead_are_removed_and_those_of_the_living_are_not() {
 }
 
 #[test]
+fn a_mount_that_ends_leaves_nothing_of_its_session() {
+    let (mut world, a) = world();
+    let b = world.mount(Limits::default());
+    let ino = file(&a, ROOT, "f");
+    a.run(a.fs.open(ino, OpenFlags::default())).unwrap();
+    write(&b, ino, 0, b"takes the lock from the other mount");
+    let key = yfs::core::format::session_key(yfs::core::Locks::session(&a.locks));
+    assert!(world.server.lock().pairs().any(|(k, _)| *k == key));
+    a.run(a.fs.release(ino)).unwrap();
+    a.run(a.fs.shutdown()).unwrap();
+    assert!(!world.server.lock().pairs().any(|(k, _)| *k == key));
+}
+
+#[test]
 fn a_file_unlinked_while_open_here_goes_with_the_last_close() {
     let (world, client) = world();
     let ino = file(&client, ROOT, "f");

@@ -99,6 +99,21 @@ impl<L: Locks, E: Extents, C: Clock> Fs<L, E, C> {
         Ok(tx.open.number)
     }
 
+    /// The end of a mount, after its last [`Fs::release`]: takes the session's anchor out of the store (from then on its
+    /// opener keys count for nothing) and flushes everything.
+    pub async fn shutdown(&self) -> Result<(), FsError> {
+        let epoch = self.0.state.lock().epoch;
+        let anchor = self.0.state.lock().anchor;
+        if let Some(anchor) = anchor
+            && let Ok(mut tx) = self.begin_epoch(epoch)
+        {
+            tx.anchor = None;
+            let key = format::session_key(tx.session());
+            tx.set_mark(anchor, key, true, None);
+        }
+        self.flush_all().await
+    }
+
     /// The session and all its locks are gone: forgets everything, remembers which files lost changes.
     pub fn session_lost(&self) {
         let epoch = self.0.state.lock().epoch;
