@@ -1,9 +1,9 @@
 //! The kernel's requests turned into operations of the core.
 //!
-//! * [`adapter`]: one method per request, no logic; [`listing`] for directories; [`attr`] and [`errno`] translate.
-//! * [`dispatch`]: polls an operation once on the FUSE thread, moves it to the runtime if it must wait.
-//! * [`kernel`], [`known`], [`notify`]: what the kernel caches, and taking it back when a lock goes.
-//! * [`mount`]: putting it all on a mountpoint; [`mountinfo`], [`mountpoint`]: looking at mountpoints from outside.
+//! * `adapter`: one method per request, no logic; `listing` for directories; `attr` and `errno` translate.
+//! * `dispatch`: polls an operation once on the FUSE thread, moves it to the runtime if it must wait.
+//! * `kernel`, `known`, `notify`: what the kernel caches, and taking it back when a lock goes.
+//! * `mount`: putting it all on a mountpoint; `mountinfo`, `mountpoint`: looking at mountpoints from outside.
 //!
 //! `fuser` is named in this module only: its next release changes its interfaces.
 
