@@ -34,6 +34,7 @@ mod handshake;
 pub mod lossy;
 mod outbox;
 pub mod peer;
+pub mod quiet;
 mod ranges;
 mod reader;
 pub mod record;

@@ -42,11 +42,11 @@ impl Kv {
             Ok(Some(Kv { db, tree }))
         };
         // The store's recovery asserts some of its invariants: damage may show as a panic.
-        match std::panic::catch_unwind(open) {
+        match rpc::quiet::catch_quietly(open) {
             Ok(Ok(Some(kv))) => Ok(kv),
             Ok(Ok(None)) => Err("its records are missing".to_string()),
             Ok(Err(e)) => Err(e.to_string()),
-            Err(_) => Err("its recovery panicked".to_string()),
+            Err(said) => Err(format!("its recovery found an inconsistency: {}", said.replace('\n', " "))),
         }
     }
 

@@ -511,9 +511,12 @@ fn open_database(dir: &Path) -> Result<(Database, Keyspace), StoreError> {
         let keyspace = database.keyspace(KEYSPACE, options)?;
         Ok((database, keyspace))
     };
-    match std::panic::catch_unwind(open) {
+    match rpc::quiet::catch_quietly(open) {
         Ok(opened) => opened.map_err(|error| open_error(dir, &error)),
-        Err(_) => Err(StoreError::damaged(dir, "its store is inconsistent")),
+        Err(said) => {
+            tracing::debug!("{}: opening the store panicked: {said}", dir.display());
+            Err(StoreError::damaged(dir, "its store is inconsistent"))
+        }
     }
 }
 
