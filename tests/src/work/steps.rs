@@ -181,6 +181,8 @@ fn build(work: &mut Work) -> Result<usize, WorkError> {
 fn cargo_build(project: &Path, package: &str) -> Command {
     let mut cargo = Command::new("cargo");
     cargo.current_dir(project).args(["build", "--offline", "--locked", "-p", package]);
+    // The compiler's own work is not what is tried here.
+    cargo.args(["--config", "profile.dev.package.'*'.opt-level=0", "--config", "profile.dev.debug=false"]);
     // Built on the mount, whatever the settings outside are.
     cargo
         .env("CARGO_TARGET_DIR", project.join("target"))
