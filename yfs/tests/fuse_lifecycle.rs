@@ -119,7 +119,9 @@ fn a_killed_client_leaves_a_mount_that_can_be_taken_away() {
         let process = cluster.mount_process(name);
         assert!(process.signal(libc::SIGKILL));
         assert!(process.wait_gone(PATIENCE));
-        assert_eq!(errno(fs::metadata(&path)), libc::ENOTCONN);
+        // A request that the kernel had taken up before the last descriptor went is answered with the other of the two.
+        let error = errno(fs::metadata(&path));
+        assert!(matches!(error, libc::ENOTCONN | libc::ECONNABORTED), "{error}");
         assert!(is_mounted(&path));
         let started = Instant::now();
         let said = match force {

@@ -50,7 +50,8 @@ pub struct LockClientOptions {
     pub wait_max: Duration,
     /// How long [`LockClient::connect`] tries before it fails.
     pub connect_max: Duration,
-    /// Whether locks stay with the client after use. Off only to compare.
+    /// Whether locks stay with the client after use. Off only to compare, and only where no hook relies on keeping a lock
+    /// (the file system does, while it has files open).
     pub cache: bool,
 }
 
