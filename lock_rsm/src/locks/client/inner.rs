@@ -146,6 +146,14 @@ impl Inner {
             let outcome = shard.event(id, event);
             drop(shard);
             self.finish(id, outcome);
+            self.progressed();
+        }
+    }
+
+    /// Something happened that a closing client may have waited for.
+    pub(super) fn progressed(&self) {
+        if self.is_closing() {
+            self.progress.notify_waiters();
         }
     }
 
@@ -178,9 +186,7 @@ impl Inner {
     pub(super) fn leave(&self, id: LockId, mode: Mode) {
         let outcome = self.shards.of(id).event(id, |lock| lock.leave(mode, self.opts.cache));
         self.finish(id, outcome);
-        if self.is_closing() {
-            self.progress.notify_waiters();
-        }
+        self.progressed();
     }
 
     /// The epoch of a session that a push is about, if it is the open one.
@@ -275,6 +281,7 @@ impl Inner {
             });
             drop(shard);
             self.finish(id, outcome);
+            self.progressed();
         }
     }
 }

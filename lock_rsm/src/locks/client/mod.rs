@@ -79,6 +79,14 @@ pub enum LockError {
         /// How long it was waited for.
         waited: Duration,
     },
+    /// It was closed, but a lock could not be given back in time; the session's end gave it back.
+    #[error("lock {lock} was still in use {waited:?} after the lock client was told to close")]
+    Kept {
+        /// One that was left.
+        lock: LockId,
+        /// How long it was waited for.
+        waited: Duration,
+    },
     /// Something given as an address is none.
     #[error("{0}")]
     BadAddress(String),
@@ -246,6 +254,7 @@ impl LockClient {
         inner.closing.store(true, Ordering::Release);
         let patience = inner.opts.wait_max;
         let drained = tokio::time::timeout(patience, inner.drain()).await;
+        let left = inner.some_held().unwrap_or(0);
         let Some(session) = inner.session.borrow().session else { return Ok(()) };
         let ended = async {
             while inner.link.close_session(EndSession { session }, patience).await?.more {}
@@ -259,7 +268,7 @@ impl LockClient {
             }
         }
         drop(self.tasks);
-        drained.map_err(|_| LockError::Timeout { lock: inner.some_held().unwrap_or(0), waited: patience })
+        drained.map_err(|_| LockError::Kept { lock: left, waited: patience })
     }
 }
 

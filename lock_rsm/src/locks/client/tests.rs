@@ -5,7 +5,7 @@ use std::sync::Weak;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use super::link::Answer;
 use super::*;
@@ -19,6 +19,8 @@ struct FakeService {
     state: Mutex<FakeState>,
     lose_pushes: AtomicBool,
     mute: AtomicBool,
+    /// While true, acquires are executed but their answers are kept back.
+    slow_acquires: watch::Sender<bool>,
     lease_ms: u32,
 }
 
@@ -36,7 +38,8 @@ impl FakeService {
 
     fn with_lease(lease_ms: u32) -> Arc<FakeService> {
         let (lose_pushes, mute) = (AtomicBool::new(false), AtomicBool::new(false));
-        Arc::new(FakeService { state: Mutex::default(), lose_pushes, mute, lease_ms })
+        let slow_acquires = watch::Sender::new(false);
+        Arc::new(FakeService { state: Mutex::default(), lose_pushes, mute, slow_acquires, lease_ms })
     }
 
     fn run<T>(&self, command: impl FnOnce(&mut LockTable, Stamp, &mut Notices) -> T) -> T {
@@ -119,8 +122,14 @@ impl Link for FakeLink {
     }
 
     fn acquire(&self, args: Acquire, _: Duration) -> Answer<'_, Standings> {
-        self.answer(move |table, stamp, client, notices| {
+        let answer = self.answer(move |table, stamp, client, notices| {
             table.acquire(stamp, client, &args, notices).map(|locks| Standings { stamp, locks })
+        });
+        let mut slow = self.service.slow_acquires.subscribe();
+        Box::pin(async move {
+            let answer = answer.await;
+            slow.wait_for(|slow| !slow).await.expect("the service lives");
+            answer
         })
     }
 
@@ -500,6 +509,38 @@ async fn closing_gives_everything_back_after_its_hook() {
     assert_eq!(diary.read().iter().filter(|line| line.starts_with("after")).count(), 3);
     assert_eq!(service.state.lock().table.load(), 0);
     assert_eq!(left.acquire(&[(9, Shared)]).await.unwrap_err(), LockError::Closed);
+}
+
+/// The grant may overtake the answer to the acquire. Until that answer is there the lock cannot go back.
+#[tokio::test]
+async fn closing_waits_for_the_answer_to_an_acquire_and_not_longer() {
+    let service = FakeService::new();
+    let (a, b) = (service.plain_client().await, service.plain_client().await);
+    let guard = a.acquire(&[(1, Exclusive)]).await.unwrap();
+    service.slow_acquires.send_replace(true);
+    let asking = tokio::spawn({
+        let b = b.clone();
+        async move { b.acquire(&[(1, Exclusive)]).await.map(drop) }
+    });
+    until("b is in the queue", || service.state.lock().table.load() == 2).await;
+    drop(guard);
+    asking.await.unwrap().unwrap();
+    let left = b.clone();
+    let closing = tokio::spawn(b.close());
+    until("it closes", || left.inner.is_closing()).await;
+    assert!(!closing.is_finished(), "an answer is waited for");
+    service.slow_acquires.send_replace(false);
+    closing.await.unwrap().unwrap();
+    assert_eq!(service.stat(1), 0);
+}
+
+#[tokio::test]
+async fn a_close_that_must_wait_too_long_names_the_lock() {
+    let service = FakeService::new();
+    let opts = LockClientOptions { wait_max: Duration::from_millis(50), ..LockClientOptions::default() };
+    let a = service.client(opts, Arc::new(NoHooks)).await;
+    let _guard = a.acquire(&[(7, Exclusive)]).await.unwrap();
+    assert!(matches!(a.close().await, Err(LockError::Kept { lock: 7, .. })));
 }
 
 #[tokio::test]
