@@ -7,6 +7,7 @@ pub mod binaries;
 pub mod cluster;
 pub mod fire;
 pub mod labs;
+pub mod linear;
 pub mod ports;
 pub mod process;
 pub mod rng;
