@@ -51,7 +51,7 @@ impl FenceServer {
 async fn group_with_fence(address: &str) -> Group {
     let fences = vec![address.to_owned()];
     let fence_timeout = PATIENCE;
-    Group::start(LockServiceOptions { lease: LEASE, fences, fence_timeout }).await
+    Group::start(LockServiceOptions { lease: LEASE, fences, fence_timeout, ..Default::default() }).await
 }
 
 /// A client that holds `lock` and is gone without a word; its session.
@@ -161,6 +161,66 @@ async fn an_expired_client_is_told_and_goes_on_under_a_new_session() {
     a.close().await.unwrap();
     b.close().await.unwrap();
     group.check_equal().await;
+}
+
+/// Lives, and never gets done with what it must do before a release.
+struct Stuck(Mutex<Vec<SessionId>>);
+
+impl LockHooks for Stuck {
+    fn before_release(&self, _: LockId, _: Option<Mode>) -> BoxFuture<'static, ()> {
+        Box::pin(std::future::pending())
+    }
+
+    fn session_lost(&self, old: SessionId) {
+        self.0.lock().push(old);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_living_client_that_gives_nothing_back_is_fenced_and_ended() {
+    let address = free_addresses(1).remove(0);
+    let extents = FenceServer::listen(&address).await;
+    extents.answer.notify_one();
+    let stuck_after = Some(LEASE * 3);
+    let options =
+        LockServiceOptions { lease: LEASE, fences: vec![address], fence_timeout: PATIENCE, stuck_after };
+    let group = Group::start(options).await;
+    let hooks = Arc::new(Stuck(Mutex::default()));
+    let a = group.client_with("a", hooks.clone()).await;
+    let b = group.client("b").await;
+    let old = a.session();
+    drop(a.acquire(&[(1, Mode::Exclusive)]).await.unwrap());
+    let asked = Instant::now();
+    let got = acquire(&b, 1).await.unwrap();
+    assert!(got >= asked + LEASE * 3, "it was given time");
+    assert_eq!(*extents.fenced.lock(), [old]);
+    eventually("a hears of it", || (!hooks.0.lock().is_empty()).then_some(())).await;
+    assert_eq!(*hooks.0.lock(), [old]);
+    assert_eq!(b.stats().sessions, 1);
+    drop(a.acquire(&[(2, Mode::Exclusive)]).await.unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_cannot_flush_is_not_ended_for_it() {
+    let address = free_addresses(1).remove(0);
+    let options = LockServiceOptions {
+        lease: LEASE,
+        fences: vec![address.clone()],
+        fence_timeout: LEASE / 4,
+        stuck_after: Some(LEASE * 2),
+    };
+    let group = Group::start(options).await;
+    let hooks = Arc::new(Stuck(Mutex::default()));
+    let a = group.client_with("a", hooks.clone()).await;
+    let b = group.client("b").await;
+    drop(a.acquire(&[(1, Mode::Exclusive)]).await.unwrap());
+    let waiting = acquire(&b, 1);
+    tokio::time::sleep(LEASE * 6).await;
+    assert!(hooks.0.lock().is_empty() && !waiting.is_finished(), "no extent server, no flush");
+    let extents = FenceServer::listen(&address).await;
+    extents.answer.notify_one();
+    waiting.await.unwrap();
+    eventually("a hears of it", || (!hooks.0.lock().is_empty()).then_some(())).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

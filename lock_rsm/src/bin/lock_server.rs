@@ -40,6 +40,9 @@ struct Args {
     /// How long a session lives without a sign of its client
     #[arg(long, default_value_t = 10.0, value_name = "SECONDS")]
     lease: f64,
+    /// After so long a living client that does not give back a lock others wait for loses its session; 0: never
+    #[arg(long, default_value_t = 120.0, value_name = "SECONDS")]
+    stuck_after: f64,
 }
 
 fn main() -> ExitCode {
@@ -57,6 +60,7 @@ async fn serve(args: Args) -> Result<(), Box<dyn std::error::Error>> {
     let service = LockService::new(LockServiceOptions {
         lease: lease(args.lease)?,
         fences: fences?,
+        stuck_after: stuck_after(args.stuck_after)?,
         ..LockServiceOptions::default()
     });
     let mut server = ServerBuilder::new(ServerOptions::default());
@@ -95,4 +99,9 @@ fn lease(seconds: f64) -> Result<Duration, String> {
     lease
         .filter(|lease| (Duration::from_millis(100)..=Duration::from_secs(3600)).contains(lease))
         .ok_or_else(|| format!("--lease {seconds} is not between 0.1 and 3600 seconds"))
+}
+
+fn stuck_after(seconds: f64) -> Result<Option<Duration>, String> {
+    let after = Duration::try_from_secs_f64(seconds).map_err(|e| format!("--stuck-after {seconds}: {e}"))?;
+    Ok((!after.is_zero()).then_some(after))
 }

@@ -7,16 +7,21 @@
 //!
 //! A new master knows nothing of who was heard, so it gives every session a whole lease first. So does a master that
 //! was itself stopped for a while: it heard nobody then.
+//!
+//! A client that lives but does not give back what others wait for is ended in the same way, much later; see
+//! [`stuck`](super::stuck).
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use rpc::{Client, ClientOptions, OnRestart, codec};
+use rpc::{Client, ClientOptions, OnRestart, RpcError, codec};
 
-use super::protocol::{EXPIRE, EndSession, Ended, FENCE, Fence, SessionId};
+use super::clock::now_ns;
+use super::protocol::{EXPIRE, EndSession, Ended, FENCE, Fence, LockId, SessionId};
 use super::service::LockService;
+use super::stuck::{Debt, Stuck};
 use crate::rsm::{CommandRefused, Replica};
 
 /// How a lock service treats sessions.
@@ -28,6 +33,9 @@ pub struct LockServiceOptions {
     pub fences: Vec<String>,
     /// How long one attempt to fence may take.
     pub fence_timeout: Duration,
+    /// How long a living client may keep a lock that another waits for. After a lease the log names it; after this its
+    /// session is ended. None: never.
+    pub stuck_after: Option<Duration>,
 }
 
 impl Default for LockServiceOptions {
@@ -36,6 +44,7 @@ impl Default for LockServiceOptions {
             lease: Duration::from_secs(10),
             fences: Vec::new(),
             fence_timeout: Duration::from_secs(2),
+            stuck_after: None,
         }
     }
 }
@@ -46,6 +55,8 @@ const TICK: Duration = Duration::from_millis(100);
 const STOPPED: Duration = Duration::from_secs(1);
 /// Pause between attempts to fence, or to propose.
 const PAUSE: Duration = Duration::from_millis(250);
+/// A procedure that no server has: any server refuses it, and so shows that it lives.
+const NO_PROC: u32 = 0x6fff;
 /// How often a fence that cannot be reached is complained about.
 const COMPLAIN: Duration = Duration::from_secs(10);
 
@@ -54,6 +65,7 @@ pub(super) struct Expiry {
     options: LockServiceOptions,
     fences: Vec<Client>,
     heard: Mutex<Heard>,
+    pub(super) stuck: Mutex<Stuck>,
 }
 
 struct Heard {
@@ -72,7 +84,7 @@ impl Expiry {
         let fences = options.fences.iter().map(|addr| Client::new(addr, client_options.clone())).collect();
         let heard =
             Heard { since: Instant::now(), sessions: HashMap::new(), doomed: HashSet::new(), term: 0 };
-        Expiry { options, fences, heard: Mutex::new(heard) }
+        Expiry { options, fences, heard: Mutex::new(heard), stuck: Mutex::default() }
     }
 
     pub(super) fn lease_ms(&self) -> u32 {
@@ -96,6 +108,8 @@ impl Expiry {
         heard.sessions.clear();
         heard.doomed.clear();
         heard.term += 1;
+        drop(heard);
+        self.stuck.lock().forgive();
     }
 
     /// Dooms those of `sessions` (each with its lease) that have been silent for too long; also forgets who is no more.
@@ -115,6 +129,18 @@ impl Expiry {
             }
         }
         (heard.term, dooms)
+    }
+
+    /// The session has given back, or downgraded, these locks.
+    pub(super) fn gave(&self, session: SessionId, locks: impl Iterator<Item = LockId>) {
+        let mut stuck = self.stuck.lock();
+        locks.for_each(|lock| stuck.gave(session, lock));
+    }
+
+    /// Dooms one session, whatever was heard of it; the term, unless it is doomed already.
+    fn doom_one(&self, session: SessionId) -> Option<u64> {
+        let mut heard = self.heard.lock();
+        heard.doomed.insert(session).then_some(heard.term)
     }
 
     fn is_current(&self, term: u64) -> bool {
@@ -145,8 +171,10 @@ pub(super) async fn watch(service: Arc<LockService>, replica: Replica) {
         });
         let (term, dooms) = service.expiry.doom(&alive);
         for session in dooms {
+            tracing::info!(session, client = service.name_of(session), "silent for longer than its lease");
             tokio::spawn(end(service.clone(), replica.clone(), term, session));
         }
+        look_for_stuck(&service, &replica).await;
         // Its client, or a master before, has begun to end it and may not be there to go on.
         for session in ending {
             let _ = propose(&replica, session).await;
@@ -154,13 +182,57 @@ pub(super) async fn watch(service: Arc<LockService>, replica: Replica) {
     }
 }
 
+/// Tells the operator of clients that do not give back what others wait for, and ends those for whom it is too late.
+async fn look_for_stuck(service: &Arc<LockService>, replica: &Replica) {
+    let expiry = &service.expiry;
+    let in_the_way = service.in_the_way();
+    let verdict = {
+        let (mut stuck, now) = (expiry.stuck.lock(), now_ns());
+        stuck.look(now, in_the_way.into_iter());
+        stuck.judge(now, expiry.options.lease, expiry.options.stuck_after)
+    };
+    for Debt { session, lock, owed } in verdict.complain {
+        let client = service.name_of(session);
+        tracing::warn!(
+            session,
+            client,
+            lock,
+            ?owed,
+            "the client does not give back a lock that others wait for"
+        );
+    }
+    if verdict.end.is_empty() {
+        return;
+    }
+    // Who cannot flush cannot give back; to end it would only lose its changes.
+    if let Err(trouble) = fences_answer(expiry).await {
+        tracing::warn!(trouble, "clients that keep locks are given more time");
+        expiry.stuck.lock().forgive();
+        return;
+    }
+    for Debt { session, lock, owed } in verdict.end {
+        let Some(term) = expiry.doom_one(session) else { continue };
+        let client = service.name_of(session);
+        tracing::warn!(session, client, lock, ?owed, "the client is stuck; its session is ended");
+        tokio::spawn(end(service.clone(), replica.clone(), term, session));
+    }
+}
+
+/// Whether every extent server answers, whatever it says.
+async fn fences_answer(expiry: &Expiry) -> Result<(), String> {
+    let timeout = expiry.options.fence_timeout;
+    let calls = expiry.fences.iter().map(|server| async move {
+        match server.call::<_, ()>(NO_PROC, &(), timeout).await {
+            Ok(()) | Err(RpcError::NoSuchProc(_)) => Ok(()),
+            Err(error) => Err(format!("extent server {}: {error}", server.addr())),
+        }
+    });
+    futures_util::future::join_all(calls).await.into_iter().collect()
+}
+
 /// Fences and expires a doomed session, unless this replica stops being the master.
 async fn end(service: Arc<LockService>, replica: Replica, term: u64, session: SessionId) {
-    let name = service.read(|table| {
-        let found = table.sessions().find(|&(id, ..)| id == session);
-        found.map_or_else(String::new, |(_, name, ..)| name.to_owned())
-    });
-    tracing::info!(session, client = name, "the session's client has been silent for longer than its lease");
+    let name = service.name_of(session);
     let mut complained: Option<Instant> = None;
     while service.expiry.is_current(term) {
         if let Err(trouble) = fence(&service.expiry, session).await {

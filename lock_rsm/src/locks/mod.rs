@@ -10,6 +10,7 @@ mod clock;
 mod expiry;
 pub mod protocol;
 mod service;
+mod stuck;
 pub mod table;
 
 pub use client::{LockClient, LockClientOptions, LockError, LockGuard, LockHooks, LockStats, NoHooks};

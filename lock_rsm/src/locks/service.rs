@@ -95,6 +95,22 @@ impl LockService {
         self.state.lock().table.load()
     }
 
+    /// What the session's client calls itself; nothing if the session is unknown.
+    pub(super) fn name_of(&self, session: SessionId) -> String {
+        self.read(|table| {
+            let found = table.sessions().find(|&(id, ..)| id == session);
+            found.map_or_else(String::new, |(_, name, ..)| name.to_owned())
+        })
+    }
+
+    /// Which sessions hold which locks in the way of others.
+    pub(super) fn in_the_way(&self) -> Vec<(SessionId, LockId)> {
+        let mut notices = Notices::default();
+        self.read(|table| table.outstanding(&mut notices));
+        let debts = notices.revokes().map(|revoke| (revoke.session, revoke.locks));
+        debts.flat_map(|(session, locks)| locks.into_iter().map(move |(lock, _)| (session, lock))).collect()
+    }
+
     /// What `f` reads from the table.
     pub(super) fn read<T>(&self, f: impl FnOnce(&LockTable) -> T) -> T {
         f(&self.state.lock().table)
@@ -149,6 +165,7 @@ impl LockService {
     }
 
     fn release(&self, info: &CallInfo, args: &Release) -> Result<Standings, Status> {
+        self.expiry.gave(args.session, args.locks.iter().map(|&(lock, _)| lock));
         self.execute(info, args.session, |table, stamp, notices| {
             table.release(stamp, info.client, args, notices).map(|locks| Standings { stamp, locks })
         })
