@@ -10,6 +10,7 @@
 
 mod client;
 pub mod config;
+pub mod core;
 mod formation;
 mod replica;
 mod service;

@@ -1,6 +1,6 @@
 //! The public vocabulary of the RSM library: views, options, status and errors.
 
-use crate::consensus::Viewstamp;
+use crate::consensus::{ViewInfo, Viewstamp};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -14,6 +14,15 @@ pub struct View {
     pub members: Vec<String>,
     /// Address of the master, when this replica knows of one.
     pub master: Option<String>,
+}
+
+impl View {
+    /// A view of consensus, with addresses in place of identities.
+    pub(crate) fn of(info: &ViewInfo) -> View {
+        let master = info.master.and_then(|id| info.membership.get(id)).map(|member| member.address.clone());
+        let members = info.membership.members.iter().map(|member| member.address.clone()).collect();
+        View { number: info.number, members, master }
+    }
 }
 
 impl std::fmt::Display for View {

@@ -1,23 +1,13 @@
-//! The numbers of a client's requests, and which of them are still wanted.
+//! The numbers of a client's requests, for callers that wait until there is room for one more.
 
+use super::super::core::RequestNumbers;
 use parking_lot::Mutex;
-use std::collections::BTreeSet;
 use tokio::sync::Notify;
 
-/// A request runs at most this far ahead of the oldest unanswered one: within the window of answers that the group keeps for
-/// a client whatever happens, so that the oldest can still be retried.
-const SPAN: u64 = 512;
-
 pub(super) struct Requests {
-    max: usize,
-    numbers: Mutex<Numbers>,
+    numbers: Mutex<RequestNumbers>,
     /// Some request ended.
     room: Notify,
-}
-
-struct Numbers {
-    next: u64,
-    outstanding: BTreeSet<u64>,
 }
 
 /// A numbered request; ends when dropped, and its number is then acknowledged.
@@ -28,8 +18,7 @@ pub(super) struct Ticket<'a> {
 
 impl Requests {
     pub(super) fn new(max: usize) -> Requests {
-        let numbers = Numbers { next: 1, outstanding: BTreeSet::new() };
-        Requests { max: max.max(1), numbers: Mutex::new(numbers), room: Notify::new() }
+        Requests { numbers: Mutex::new(RequestNumbers::new(max)), room: Notify::new() }
     }
 
     /// The next number, as soon as there is room for one more request.
@@ -38,7 +27,7 @@ impl Requests {
             let room = self.room.notified();
             tokio::pin!(room);
             room.as_mut().enable();
-            if let Some(request) = self.numbers.lock().take(self.max) {
+            if let Some(request) = self.numbers.lock().take() {
                 return Ticket { requests: self, request };
             }
             room.await;
@@ -51,22 +40,6 @@ impl Requests {
     }
 }
 
-impl Numbers {
-    fn acked_upto(&self) -> u64 {
-        self.outstanding.first().unwrap_or(&self.next) - 1
-    }
-
-    fn take(&mut self, max: usize) -> Option<u64> {
-        if self.outstanding.len() >= max || self.next - self.acked_upto() > SPAN {
-            return None;
-        }
-        let request = self.next;
-        self.next += 1;
-        self.outstanding.insert(request);
-        Some(request)
-    }
-}
-
 impl Ticket<'_> {
     pub(super) fn request(&self) -> u64 {
         self.request
@@ -75,13 +48,14 @@ impl Ticket<'_> {
 
 impl Drop for Ticket<'_> {
     fn drop(&mut self) {
-        self.requests.numbers.lock().outstanding.remove(&self.request);
+        self.requests.numbers.lock().end(self.request);
         self.requests.room.notify_waiters();
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::core::REQUEST_SPAN;
     use super::*;
     use futures_util::FutureExt;
 
@@ -114,7 +88,7 @@ mod tests {
     fn no_request_runs_far_ahead_of_the_oldest() {
         let requests = Requests::new(8);
         let oldest = requests.begin().now_or_never().unwrap();
-        for _ in 1..SPAN {
+        for _ in 1..REQUEST_SPAN {
             requests.begin().now_or_never().unwrap();
         }
         assert!(requests.begin().now_or_never().is_none());

@@ -1,44 +1,41 @@
-//! A replica: the consensus core with a disk, a network, a clock and a program around it.
+//! A replica: its pure core ([`super::core`]) with a disk, a network, a clock and a program around it.
 //!
 //! ```text
-//!   RPC handlers (serve) ── proposals, messages ──► driver task (owns the Core) ── messages ──► links
+//!   RPC handlers (serve) ── proposals, messages ──► driver task (owns the ReplicaCore) ── messages ──► links
 //!                                                     │            ▲
 //!                                       batches ──► writer thread ─┘ persisted
 //!                                                     │
-//!                                     committed ──► applier thread (owns the program) ── answers ──► waiting RPC handlers
+//!                                         tasks ──► applier thread (owns the Program) ── answers ──► waiting RPC handlers
 //! ```
 
 mod applier;
 mod driver;
 mod form;
-mod incoming;
 mod links;
 mod peers;
 mod serve;
 mod shared;
-mod waiters;
 mod writer;
 
 pub use driver::ReplicaFailure;
 
 use super::config::{ConfigError, Group, MembersFrom};
+use super::core::{Applied, Boot, BootError, Outcome, Refused, ReplicaConfig, Stop, Waiting, boot};
 use super::formation::FormationError;
 use super::service::Service;
-use super::state::{Applied, Machine, Outcome, ReplyLimits};
 use super::store::{DiskStore, Recovered, Store, StoreError, cluster_id};
 use super::types::{ReplicaOptions, ReplicaStatus, StateError, View};
-use crate::consensus::{Config, Core, Membership, RestoreError, Restored, Viewstamp};
+use crate::consensus::{Membership, RestoreError, Viewstamp};
 use bytes::Bytes;
-use driver::{Driver, Hands, HeadStart, Inputs, Stop};
+use driver::{Driver, Hands, Inputs, Tell};
 use links::Links;
 use parking_lot::Mutex;
 use rpc::{Server, ServerBuilder};
 use serve::{Asker, Desk, Entrance};
 use shared::{Shared, SharedParts};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
-use waiters::Refused;
 
 /// Why a replica did not start.
 #[derive(Debug, thiserror::Error)]
@@ -153,7 +150,7 @@ impl Replica {
         let listening = server.listen(&group.me).await;
         let server = listening.map_err(|source| StartError::Listen { address: group.me.clone(), source })?;
 
-        let mut head_start = HeadStart::default();
+        let mut head_start = None;
         let founding = match recovered.founding.take() {
             Some(founding) => founding,
             None => {
@@ -161,7 +158,7 @@ impl Replica {
                 let recorded = founding.clone();
                 store = on_blocking_thread(move || store.form(&recorded).map(|()| store)).await?;
                 *shared.founding.lock() = Some(founding.members.clone());
-                head_start = HeadStart::new(shared.now_ms(), group.master == group.me);
+                head_start = Some(group.master == group.me);
                 founding
             }
         };
@@ -301,7 +298,7 @@ struct Parts {
     store: Box<dyn Store>,
     recovered: Recovered,
     founding: Membership,
-    head_start: HeadStart,
+    head_start: Option<bool>,
 }
 
 /// Starts the driver and its threads.
@@ -309,31 +306,37 @@ fn run(parts: Parts) -> Result<(mpsc::Sender<Stop>, watch::Receiver<Option<Ended
     let Parts { desk, dir, service, store, recovered, founding, head_start } = parts;
     let shared = Arc::clone(&desk.shared);
     let cluster = cluster_id(&founding);
-    let (machine, core) = restore(&shared, &dir, service, recovered, founding)?;
+    let config = core_config(&shared, head_start)?;
+    let Boot { core, program, waiting } = boot(config, service, recovered, founding, shared.now_ms())
+        .map_err(|error| match error {
+            BootError::Log(source) => StartError::Log { dir: dir.clone(), source },
+            BootError::State(source) => StartError::State { dir: dir.clone(), source },
+        })?;
+    shared.set_applied(program.applied(), 0);
 
     let (internal_in, internal) = mpsc::unbounded_channel();
     let (messages_in, messages) = mpsc::channel(shared.limits.messages_max);
     let (proposals_in, proposals) = mpsc::channel(shared.limits.invokes_max);
     let (stop_in, stop) = mpsc::channel(1);
-    let applied = machine.applied().seq;
     let writer = writer::spawn(store, internal_in.clone()).map_err(StartError::System)?;
-    let applier = applier::spawn(machine, Arc::clone(&shared), writer.jobs.clone(), internal_in)
+    let applier = applier::spawn(program, Arc::clone(&shared), writer.jobs.clone(), internal_in)
         .map_err(StartError::System)?;
     desk.open(Entrance {
         cluster,
         proposals: proposals_in,
         messages: messages_in,
-        applier: Mutex::new(applier.tasks.clone()),
+        applier: Mutex::new(applier.work.clone()),
     });
 
     let mut links = Links::new(shared.identity.id, cluster);
-    links.update(core.membership());
-    let hands = Hands { links, writer: writer.jobs, applier: applier.tasks };
-    let driver = Driver::new(core, shared, hands, head_start, applied);
-    let driving = tokio::spawn(driver.run(Inputs { internal, messages, proposals, stop }));
+    links.update(core.consensus().membership());
+    let hands = Hands { links, writer: writer.jobs, applier: applier.work };
+    let driving =
+        tokio::spawn(Driver::new(core, shared, hands).run(Inputs { internal, messages, proposals, stop }));
     let (tell_end, ended) = watch::channel(None);
     tokio::spawn(async move {
         let result = driving.await.unwrap_or(Err(ReplicaFailure::Thread));
+        send_away(&waiting);
         desk.close();
         // Both end once nobody can give them work; the store is closed by then.
         let joined = on_blocking_thread(move || (applier.thread.join(), writer.thread.join())).await;
@@ -344,46 +347,24 @@ fn run(parts: Parts) -> Result<(mpsc::Sender<Stop>, watch::Receiver<Option<Ended
     Ok((stop_in, ended))
 }
 
-/// The program and the core as the disk remembers them.
-fn restore(
-    shared: &Shared,
-    dir: &Path,
-    service: Arc<dyn Service>,
-    recovered: Recovered,
-    founding: Membership,
-) -> Result<(Machine, Core), StartError> {
-    let mut machine = Machine::new(service, ReplyLimits::default());
-    let snapshot = match recovered.snapshot {
-        Some(snapshot) => {
-            machine
-                .restore(snapshot.state, snapshot.meta.stamp)
-                .map_err(|source| StartError::State { dir: dir.to_owned(), source })?;
-            Some(snapshot.meta)
-        }
-        None => None,
-    };
-    shared.set_applied(machine.applied());
-    let restored = Restored {
-        hard_state: recovered.hard_state,
-        snapshot,
-        entries: recovered.entries,
-        membership: founding,
-        applied: machine.applied().seq,
-    };
-    let core = Core::new(core_config(shared)?, restored, shared.now_ms())
-        .map_err(|source| StartError::Log { dir: dir.to_owned(), source })?;
-    Ok((machine, core))
+/// Whoever still waits must ask another replica.
+fn send_away(waiting: &Waiting<Tell>) {
+    for tell in waiting.give_up() {
+        // A caller that gave up is not there to be told.
+        let _ = tell.send(Err(Refused::NotMaster));
+    }
 }
 
-fn core_config(shared: &Shared) -> Result<Config, StartError> {
+fn core_config(shared: &Shared, head_start: Option<bool>) -> Result<ReplicaConfig, StartError> {
     let mut seed = [0; 8];
     getrandom::fill(&mut seed)
         .map_err(|error| StartError::System(std::io::Error::other(error.to_string())))?;
-    let millis = |time: std::time::Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1);
-    Ok(Config {
+    let millis = |time: std::time::Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    Ok(ReplicaConfig {
         election_timeout_ms: millis(shared.timers.election_timeout),
         heartbeat_ms: millis(shared.timers.heartbeat),
-        command_bytes_max: driver::COMMAND_BYTES_MAX,
-        ..Config::new(shared.identity.id, u64::from_le_bytes(seed))
+        limits: shared.limits,
+        head_start,
+        ..ReplicaConfig::new(shared.identity.id, u64::from_le_bytes(seed))
     })
 }

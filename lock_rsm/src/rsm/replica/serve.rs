@@ -1,12 +1,12 @@
 //! What a replica answers over RPC.
 
+use super::super::core::{Answer, Proposal, Refused};
 use super::super::state::{Applied, Command, Outcome};
 use super::super::types::{ReplicaStatus, procs};
 use super::super::wire::{Envelope, IdentityReply, InvokeHead, InvokeReply};
-use super::applier::Task;
-use super::driver::Proposal;
+use super::applier::Work;
+use super::driver::Tell;
 use super::shared::Shared;
-use super::waiters::{Answer, Refused};
 use crate::consensus::{Message, ReplicaId, Role, Viewstamp};
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -17,9 +17,9 @@ use tokio::sync::{mpsc, oneshot};
 /// The ways into a replica that has started consensus. Before, there are none.
 pub(super) struct Entrance {
     pub(super) cluster: u64,
-    pub(super) proposals: mpsc::Sender<Proposal>,
+    pub(super) proposals: mpsc::Sender<Proposal<Tell>>,
     pub(super) messages: mpsc::Sender<(ReplicaId, Message)>,
-    pub(super) applier: Mutex<std::sync::mpsc::Sender<Task>>,
+    pub(super) applier: Mutex<std::sync::mpsc::Sender<Work>>,
 }
 
 /// What the RPC handlers work on.
@@ -77,9 +77,9 @@ impl Desk {
             proc,
             args,
         };
-        let (tell, answer) = oneshot::channel();
+        let (ticket, answer) = oneshot::channel();
         let key = (asker.client != 0).then_some((asker.client, asker.request));
-        match entrance.proposals.try_send(Proposal { key, command: command.encode(), tell }) {
+        match entrance.proposals.try_send(Proposal { key, command: command.encode(), ticket }) {
             Ok(()) => answer.await.unwrap_or(Err(Refused::NotMaster)),
             Err(mpsc::error::TrySendError::Full(_)) => Err(Refused::Busy),
             Err(mpsc::error::TrySendError::Closed(_)) => Err(Refused::NotMaster),
@@ -128,7 +128,7 @@ impl Desk {
     /// The applied stamp and the hash of the state there; `None` while forming.
     pub(super) async fn hash(&self) -> Option<(Viewstamp, u64)> {
         let (tell, answer) = oneshot::channel();
-        self.entrance()?.applier.lock().send(Task::Hash(tell)).ok()?;
+        self.entrance()?.applier.lock().send(Work::Hash(tell)).ok()?;
         answer.await.ok()
     }
 

@@ -4,11 +4,10 @@ use super::super::service::Service;
 use super::super::store::Identity;
 use super::super::types::{Limits, Timers, View, ViewHook};
 use super::peers::Peers;
-use super::waiters::Waiters;
 use crate::consensus::{Member, Role, Viewstamp};
 use parking_lot::Mutex;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// State behind several hands. Each lock is held for a moment and never together with another.
@@ -19,12 +18,12 @@ pub(super) struct Shared {
     pub(super) limits: Limits,
     pub(super) service: Arc<dyn Service>,
     pub(super) on_view: Option<ViewHook>,
-    pub(super) waiters: Mutex<Waiters>,
     pub(super) peers: Mutex<Peers>,
-    pub(super) backlog: Backlog,
     pub(super) founding: Mutex<Option<Vec<Member>>>,
     pub(super) started: Instant,
     position: Mutex<Position>,
+    /// Bytes of entries that the program has worked off since the start.
+    applied_bytes: AtomicU64,
     /// The view this replica leads and whose first entry it has applied; 0 for none.
     led_view: AtomicU64,
     /// Milliseconds since `started` plus one when a quorum last confirmed this replica as the master; 0 for not.
@@ -61,9 +60,8 @@ impl Shared {
             limits: parts.limits,
             service: parts.service,
             on_view: parts.on_view,
-            waiters: Mutex::default(),
             peers: Mutex::new(Peers::new(parts.limits.peers_max)),
-            backlog: Backlog::default(),
+            applied_bytes: AtomicU64::new(0),
             founding: Mutex::new(parts.founding),
             started: Instant::now(),
             position: Mutex::new(Position { view, ..Position::default() }),
@@ -86,8 +84,15 @@ impl Shared {
         self.position.lock().view.clone()
     }
 
-    pub(super) fn set_applied(&self, stamp: Viewstamp) {
+    /// The program has applied everything up to `stamp`, and worked off so many bytes of it just now.
+    pub(super) fn set_applied(&self, stamp: Viewstamp, bytes: u64) {
         self.position.lock().applied = stamp;
+        self.applied_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Bytes of entries that the program has worked off since the start.
+    pub(super) fn applied_bytes(&self) -> u64 {
+        self.applied_bytes.load(Ordering::Relaxed)
     }
 
     pub(super) fn set_role(&self, role: Role, committed: u64) {
@@ -127,23 +132,5 @@ impl Shared {
         Duration::from_millis(age) <= self.timers.election_timeout
             && led != 0
             && led == self.position.lock().view.number
-    }
-}
-
-/// Bytes of committed entries that wait to be applied.
-#[derive(Default)]
-pub(super) struct Backlog(AtomicUsize);
-
-impl Backlog {
-    pub(super) fn add(&self, bytes: usize) {
-        self.0.fetch_add(bytes, Ordering::Relaxed);
-    }
-
-    pub(super) fn sub(&self, bytes: usize) {
-        self.0.fetch_sub(bytes, Ordering::Relaxed);
-    }
-
-    pub(super) fn bytes(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
     }
 }

@@ -1,8 +1,9 @@
 //! The thread that owns the store: it writes what the core wants durable, many batches with one sync.
 
+use super::super::core::Write;
 use super::super::store::{LogWrite, Snapshot, SnapshotPiece, Store, StoreError};
 use super::driver::Internal;
-use crate::consensus::{ReplicaId, Viewstamp};
+use crate::consensus::SnapshotWanted;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -15,24 +16,12 @@ const GROUP_MAX: usize = 256;
 
 /// Work for the store, done in order.
 pub(super) enum Job {
-    /// Batch `number` of the core's outputs.
-    Write {
-        /// For [`Core::persisted`](crate::consensus::Core::persisted).
-        number: u64,
-        /// What to write.
-        write: LogWrite,
-    },
+    /// A batch of the core's effects.
+    Write(Write),
     /// A snapshot of the replica's own state.
     Save(Snapshot),
     /// Read a piece of the latest snapshot for a slave.
-    Piece {
-        /// Who needs it.
-        to: ReplicaId,
-        /// The snapshot it is in the middle of.
-        stamp: Option<Viewstamp>,
-        /// Where the piece starts.
-        offset: u64,
-    },
+    Piece(SnapshotWanted),
 }
 
 /// The thread's handle. The thread ends, and the store is closed, when all job senders are gone.
@@ -84,12 +73,12 @@ impl Work {
         let mut next = Some(job);
         while let Some(job) = next.take() {
             match job {
-                Job::Write { number, write } => {
+                Job::Write(Write { number, write }) => {
                     let mut group = vec![write];
                     let mut last = number;
                     while group.len() < GROUP_MAX {
                         match queue.try_recv() {
-                            Ok(Job::Write { number, write }) => {
+                            Ok(Job::Write(Write { number, write })) => {
                                 group.push(write);
                                 last = number;
                             }
@@ -103,7 +92,7 @@ impl Work {
                     self.write(last, group)?;
                 }
                 Job::Save(snapshot) => self.save(&snapshot)?,
-                Job::Piece { to, stamp, offset } => self.piece(to, stamp, offset)?,
+                Job::Piece(wanted) => self.piece(&wanted)?,
             }
         }
         Ok(())
@@ -123,10 +112,10 @@ impl Work {
         Ok(())
     }
 
-    fn piece(&mut self, to: ReplicaId, stamp: Option<Viewstamp>, offset: u64) -> Result<(), StoreError> {
-        let piece: Option<SnapshotPiece> = self.store.snapshot_piece(stamp, offset)?;
+    fn piece(&mut self, wanted: &SnapshotWanted) -> Result<(), StoreError> {
+        let piece: Option<SnapshotPiece> = self.store.snapshot_piece(wanted.stamp, wanted.offset)?;
         if let Some(piece) = piece {
-            self.report(Internal::Piece(to, piece));
+            self.report(Internal::Piece(wanted.to, piece));
         }
         Ok(())
     }

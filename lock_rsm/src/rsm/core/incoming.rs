@@ -18,7 +18,7 @@ pub(super) enum Progress {
     Spoilt,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(super) struct Incoming {
     current: Option<(SnapshotMeta, Vec<u8>)>,
     whole: Option<(SnapshotMeta, Bytes)>,

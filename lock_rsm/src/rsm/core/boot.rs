@@ -1,0 +1,64 @@
+//! A replica as its disk remembers it.
+
+use super::super::service::Service;
+use super::super::state::{Machine, ReplyLimits};
+use super::super::store::Recovered;
+use super::super::types::StateError;
+use super::program::Program;
+use super::replica::{ReplicaConfig, ReplicaCore};
+use super::waiting::{Ticket, Waiting};
+use crate::consensus::{Core, Membership, RestoreError, Restored};
+use std::sync::Arc;
+
+/// Both halves of a replica.
+pub struct Boot<T> {
+    /// The deciding half.
+    pub core: ReplicaCore<T>,
+    /// The executing half.
+    pub program: Program<T>,
+    /// The requests they share, for giving up when the replica is over.
+    pub waiting: Waiting<T>,
+}
+
+/// Why what the disk remembers is of no use.
+#[derive(Debug, thiserror::Error)]
+pub enum BootError {
+    /// The log contradicts itself.
+    #[error(transparent)]
+    Log(#[from] RestoreError),
+    /// The program cannot read the snapshot.
+    #[error(transparent)]
+    State(#[from] StateError),
+}
+
+/// A replica that goes on from what its disk remembers: `recovered`, in the group founded by `founding`, with `service` in
+/// its initial state.
+pub fn boot<T: Ticket>(
+    config: ReplicaConfig,
+    service: Arc<dyn Service>,
+    recovered: Recovered,
+    founding: Membership,
+    now_ms: u64,
+) -> Result<Boot<T>, BootError> {
+    let mut machine = Machine::new(service, ReplyLimits::default());
+    let mut snapshot = None;
+    if let Some(saved) = recovered.snapshot {
+        machine.restore(saved.state, saved.meta.stamp)?;
+        snapshot = Some(saved.meta);
+    }
+    let applied = machine.applied().seq;
+    let restored = Restored {
+        hard_state: recovered.hard_state,
+        snapshot,
+        entries: recovered.entries,
+        membership: founding,
+        applied,
+    };
+    let core = Core::new(config.consensus(), restored, now_ms)?;
+    let waiting = Waiting::default();
+    Ok(Boot {
+        core: ReplicaCore::new(core, config, waiting.clone(), applied, now_ms),
+        program: Program::new(machine, waiting.clone()),
+        waiting,
+    })
+}

@@ -1,0 +1,63 @@
+//! What a replica wants done.
+
+use super::super::store::LogWrite;
+use super::super::types::View;
+use super::waiting::Refused;
+use crate::consensus::{Entry, Message, ReplicaId, SnapshotMeta, SnapshotWanted, ViewInfo};
+use bytes::Bytes;
+
+/// What is to be done since the effects were last taken.
+#[derive(Debug)]
+pub struct Effects<T> {
+    /// The view number, its master or the membership changed: who to be connected to.
+    pub view: Option<ViewInfo>,
+    /// To be sent at once, each to the replica named. They may be lost.
+    pub messages: Vec<(ReplicaId, Message)>,
+    /// To be written, in order, each as one atomic batch.
+    pub writes: Vec<Write>,
+    /// For the program, in order, after those of earlier effects.
+    pub tasks: Vec<Task>,
+    /// Pieces of the snapshot on disk to read after the `writes`, for [`Input::Piece`](super::Input::Piece).
+    pub pieces: Vec<SnapshotWanted>,
+    /// Whose requests are refused.
+    pub refused: Vec<(T, Refused)>,
+    /// The replica was told to stop and may.
+    pub done: bool,
+}
+
+impl<T> Default for Effects<T> {
+    fn default() -> Self {
+        Effects {
+            view: None,
+            messages: Vec::new(),
+            writes: Vec::new(),
+            tasks: Vec::new(),
+            pieces: Vec::new(),
+            refused: Vec::new(),
+            done: false,
+        }
+    }
+}
+
+/// A batch for the disk.
+#[derive(Debug)]
+pub struct Write {
+    /// Reported by [`Input::Persisted`](super::Input::Persisted) when durable.
+    pub number: u64,
+    /// What to write.
+    pub write: LogWrite,
+}
+
+/// Work for the program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Task {
+    /// Committed entries, consecutive.
+    Apply(Vec<Entry>),
+    /// A received snapshot takes the place of the state.
+    Restore(SnapshotMeta, Bytes),
+    /// Marshal the state, which is now the one `SnapshotMeta` names, and have it written.
+    Snapshot(SnapshotMeta),
+    /// A view was adopted, and whether this replica is its master. As master, it is announced once an entry of that view
+    /// is applied.
+    View(View, bool),
+}

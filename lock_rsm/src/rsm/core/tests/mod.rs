@@ -1,0 +1,6 @@
+//! The pure replica, driven by hand.
+
+mod requests;
+mod snapshots;
+mod stopping;
+mod world;
