@@ -11,4 +11,5 @@ pub mod linear;
 pub mod ports;
 pub mod process;
 pub mod rng;
+pub mod sim;
 pub mod work;

@@ -1,0 +1,136 @@
+//! The faults of a run: what is done to the world while it should go on.
+
+use super::brain::Input;
+use super::network::Weather;
+use super::setup::FaultMix;
+use super::world::{Broken, World, member};
+use lock_rsm::consensus::{Membership, ReplicaId};
+use std::collections::BTreeSet;
+
+/// The kinds, in the order of [`weights`].
+#[derive(Clone, Copy, Debug)]
+enum Fault {
+    Crash,
+    Restart,
+    Pause,
+    Partition,
+    OneWay,
+    Heal,
+    Weather,
+    DiskSpeed,
+    DiskFailure,
+    Shutdown,
+    Membership,
+}
+
+fn weights(mix: &FaultMix) -> [(u64, Fault); 11] {
+    [
+        (mix.crash, Fault::Crash),
+        (mix.restart, Fault::Restart),
+        (mix.pause, Fault::Pause),
+        (mix.partition, Fault::Partition),
+        (mix.one_way, Fault::OneWay),
+        (mix.heal, Fault::Heal),
+        (mix.weather, Fault::Weather),
+        (mix.disk_speed, Fault::DiskSpeed),
+        (mix.disk_failure, Fault::DiskFailure),
+        (mix.shutdown, Fault::Shutdown),
+        (mix.membership, Fault::Membership),
+    ]
+}
+
+/// A moment at which something may happen.
+pub fn moment(world: &mut World) -> Result<(), Broken> {
+    let hunt = world.setup.faults.hunt;
+    if let Some(master) = world.new_master()
+        && world.below(1000) < hunt
+    {
+        return strike(world, master);
+    }
+    let mut left = world.below(1000);
+    for (weight, fault) in weights(&world.setup.faults) {
+        if left < weight {
+            return happen(world, fault);
+        }
+        left -= weight;
+    }
+    Ok(())
+}
+
+fn happen(world: &mut World, fault: Fault) -> Result<(), Broken> {
+    let ids = world.ids();
+    let id = pick(world, &ids);
+    match fault {
+        Fault::Crash => world.crash(id),
+        Fault::Restart => {
+            let down: Vec<_> =
+                world.nodes.values().filter(|node| node.process.is_none()).map(|node| node.id).collect();
+            if !down.is_empty() {
+                let id = pick(world, &down);
+                return world.start(id);
+            }
+        }
+        Fault::Pause => {
+            let for_ms = 50 + world.below(800);
+            world.node(id).paused_until_ms = world.now_ms + for_ms;
+        }
+        Fault::Partition => {
+            let some: BTreeSet<_> = ids.iter().copied().filter(|_| world.rng.chance(50)).collect();
+            world.network.cut_off(&some, &ids);
+        }
+        Fault::OneWay => {
+            let other = pick(world, &ids);
+            world.network.block(id, other);
+        }
+        Fault::Heal => world.network.heal(),
+        Fault::Weather => {
+            let is_rough = world.rng.chance(50);
+            world.network.weather = if is_rough { Weather::ROUGH } else { Weather::FAIR };
+        }
+        Fault::DiskSpeed => world.node(id).disk_ms_max = [1, 5, 30, 150][world.rng.below(4)],
+        Fault::DiskFailure => world.node(id).queue.fails = true,
+        Fault::Shutdown => {
+            let id = if world.rng.chance(70) { world.master().unwrap_or(id) } else { id };
+            return world.input(id, Input::Shutdown);
+        }
+        Fault::Membership => return change_membership(world, &ids),
+    }
+    Ok(())
+}
+
+/// Harms a master that has just appeared: before it can do much, or so that it goes on without being able to.
+fn strike(world: &mut World, master: ReplicaId) -> Result<(), Broken> {
+    let ids = world.ids();
+    match world.below(4) {
+        0 | 1 => world.crash(master),
+        2 => world.node(master).paused_until_ms = world.now_ms + 400,
+        // With a friend it may go on appending what it can never commit.
+        _ => {
+            let friend = pick(world, &ids);
+            world.network.cut_off(&BTreeSet::from([master, friend]), &ids);
+        }
+    }
+    Ok(())
+}
+
+/// Takes a member in, gives it the vote, takes that away, or removes it; at the master, or at somebody who will refuse.
+fn change_membership(world: &mut World, ids: &[ReplicaId]) -> Result<(), Broken> {
+    let (changed, fallback) = (pick(world, ids), pick(world, ids));
+    let at = world.master().unwrap_or(fallback);
+    let Some(core) = world.nodes[&at].core() else { return Ok(()) };
+    let before = core.membership().clone();
+    let mut members: Vec<_> = before.members.iter().filter(|it| it.id != changed).cloned().collect();
+    match before.get(changed).map(|member| member.voter) {
+        None => members.push(member(changed, false)),
+        Some(voter) if world.rng.chance(50) => members.push(member(changed, !voter)),
+        // A group below three is no fun.
+        Some(_) if members.len() < 2 => return Ok(()),
+        Some(_) => {}
+    }
+    world.counts.changes += 1;
+    world.input(at, Input::Membership(Membership { members }))
+}
+
+fn pick(world: &mut World, ids: &[ReplicaId]) -> ReplicaId {
+    *world.rng.pick(ids).expect("there are replicas")
+}

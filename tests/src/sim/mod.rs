@@ -1,0 +1,26 @@
+//! A deterministic simulator of replicated groups: the real consensus core and the real replicated state machine, over a
+//! network, disks, clocks and clients that are simulated in one thread. Everything follows from a seed: the same seed,
+//! the same run, to the last message ([`Report::digest`]).
+//!
+//! A run ([`run()`]) has two phases. In the first there are faults: messages lost, repeated, delayed and overtaken, cut
+//! directions, pauses, crashes that lose what was not synced, slow and failing disks, clocks that differ and drift, clean
+//! shutdowns, changes of the membership ([`faults`]). Then they end, and the group must heal, answer every request, and
+//! have everything it ever acknowledged. All the while [`invariants`] watches.
+//!
+//! What the seed decides besides is in [`Setup`]. The program that runs it is `yfs_sim`.
+
+pub mod brain;
+pub mod client;
+pub mod digest;
+pub mod disk;
+pub mod faults;
+pub mod invariants;
+pub mod network;
+pub mod node;
+pub mod register;
+mod run;
+pub mod setup;
+pub mod world;
+
+pub use run::{Failure, Report, run, run_as};
+pub use setup::{FaultMix, Setup};

@@ -1,0 +1,511 @@
+//! The simulated world: replicas, clients, network, disks and time in one thread. All of it follows from the seed.
+
+use super::brain::{Answer, Effect, Input, Task};
+use super::client::{Attempt, Client, Context};
+use super::digest::Digest;
+use super::disk::{Disk, Job};
+use super::invariants::{Invariant, Nodes, Seen, all};
+use super::network::Network;
+use super::node::Node;
+use super::setup::Setup;
+use crate::rng::Rng;
+use lock_rsm::consensus::{Entry, Member, Membership, Message, ReplicaId};
+use lock_rsm::rsm::Snapshot;
+use std::collections::BTreeMap;
+
+/// A broken invariant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Broken {
+    /// Which.
+    pub invariant: &'static str,
+    /// How.
+    pub what: String,
+}
+
+/// Something that is due.
+#[derive(Debug)]
+enum Event {
+    /// A replica looks at its clock.
+    Tick(ReplicaId),
+    /// A client looks at its clock.
+    ClientTick(usize),
+    /// A message between replicas arrives.
+    Deliver { from: ReplicaId, to: ReplicaId, message: Box<Message> },
+    /// A client's attempt arrives.
+    Ask { client: usize, attempt: Attempt },
+    /// An answer arrives at a client.
+    Answer { client: usize, token: u64, answer: Answer },
+    /// The oldest job of that incarnation's disk is done.
+    DiskDone { id: ReplicaId, incarnation: u64 },
+    /// The oldest task of that incarnation's program is due.
+    TaskDue { id: ReplicaId, incarnation: u64 },
+}
+
+/// How much happened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Events.
+    pub steps: u64,
+    /// Replicas that became master.
+    pub masters: u64,
+    /// Requests answered.
+    pub acknowledged: u64,
+    /// Replicas killed, failed disks included.
+    pub crashes: u64,
+    /// Disks that failed.
+    pub disk_failures: u64,
+    /// Snapshots received whole and installed.
+    pub installed: u64,
+    /// Replicas shut down cleanly.
+    pub shutdowns: u64,
+    /// Changes of the membership that a master made.
+    pub changes: u64,
+}
+
+impl Counts {
+    /// Adds what happened in another run.
+    pub fn add(&mut self, other: &Counts) {
+        self.steps += other.steps;
+        self.masters += other.masters;
+        self.acknowledged += other.acknowledged;
+        self.crashes += other.crashes;
+        self.disk_failures += other.disk_failures;
+        self.installed += other.installed;
+        self.shutdowns += other.shutdowns;
+        self.changes += other.changes;
+    }
+}
+
+/// The world.
+pub struct World {
+    /// What it is like.
+    pub setup: Setup,
+    /// Virtual time.
+    pub now_ms: u64,
+    /// All randomness of the run.
+    pub rng: Rng,
+    /// The replicas.
+    pub nodes: Nodes,
+    /// The network.
+    pub network: Network,
+    /// The clients.
+    pub clients: Vec<Client>,
+    /// How much happened.
+    pub counts: Counts,
+    /// One more than the greatest place that was answered.
+    pub answered: u64,
+    invariants: Vec<Box<dyn Invariant>>,
+    digest: Digest,
+    events: BTreeMap<(u64, u64), Event>,
+    event_count: u64,
+    /// Which client made which attempt.
+    asked: BTreeMap<u64, usize>,
+    tokens: u64,
+    last_master: (u64, ReplicaId),
+}
+
+/// How often a client looks at its clock.
+const CLIENT_TICK_MS: u64 = 10;
+
+impl World {
+    /// A group that starts, and clients that begin to ask.
+    pub fn new(setup: Setup) -> Result<World, Broken> {
+        let mut world = World {
+            now_ms: 0,
+            rng: Rng::new(setup.seed),
+            nodes: Nodes::new(),
+            network: Network::new(setup.weather.clone()),
+            clients: Vec::new(),
+            counts: Counts::default(),
+            answered: 0,
+            invariants: all(),
+            digest: Digest::default(),
+            events: BTreeMap::new(),
+            event_count: 0,
+            asked: BTreeMap::new(),
+            tokens: 0,
+            last_master: (0, 0),
+            setup,
+        };
+        for id in 1..=world.setup.founders + world.setup.spares {
+            world.add(id)?;
+        }
+        for index in 0..world.setup.clients {
+            world.clients.push(Client::new(index, world.setup.client_window));
+            world.schedule(CLIENT_TICK_MS, Event::ClientTick(index));
+        }
+        Ok(world)
+    }
+
+    fn add(&mut self, id: ReplicaId) -> Result<(), Broken> {
+        let founders = 1..=self.setup.founders;
+        let founding =
+            if founders.contains(&id) { founders.map(|id| member(id, true)).collect() } else { vec![] };
+        let disk = Disk { founding: Membership { members: founding }, ..Disk::default() };
+        let skew = self.setup.clock_skew;
+        let offset = if skew > 0 { self.below(10_000) } else { 0 };
+        let rate = 1000 - skew + self.below(2 * skew + 1);
+        self.nodes.insert(id, Node::new(id, disk, self.setup.disk_ms_max, offset, rate));
+        self.schedule(self.setup.tick_ms, Event::Tick(id));
+        self.start(id)
+    }
+
+    /// A replica.
+    pub fn node(&mut self, id: ReplicaId) -> &mut Node {
+        self.nodes.get_mut(&id).expect("it exists")
+    }
+
+    /// A number below `bound`.
+    pub fn below(&mut self, bound: u64) -> u64 {
+        self.rng.next_u64() % bound
+    }
+
+    fn schedule(&mut self, after_ms: u64, event: Event) {
+        self.event_count += 1;
+        self.events.insert((self.now_ms + after_ms, self.event_count), event);
+    }
+
+    /// All identities.
+    pub fn ids(&self) -> Vec<ReplicaId> {
+        self.nodes.keys().copied().collect()
+    }
+
+    /// The running master of the latest view that has one.
+    pub fn master(&self) -> Option<ReplicaId> {
+        let masters = self.nodes.values().filter(|node| node.is_master());
+        masters.max_by_key(|node| node.core().map(|core| core.view())).map(|node| node.id)
+    }
+
+    /// The master that appeared since this was last asked, if one did.
+    pub fn new_master(&mut self) -> Option<ReplicaId> {
+        let id = self.master()?;
+        let view = self.nodes[&id].core()?.view();
+        let is_new = self.last_master != (view, id);
+        self.last_master = (view, id);
+        self.counts.masters += u64::from(is_new);
+        is_new.then_some(id)
+    }
+
+    /// A number that tells runs apart.
+    pub fn digest(&self) -> u64 {
+        self.digest.value()
+    }
+
+    fn see(&mut self, at: ReplicaId, seen: &Seen<'_>) -> Result<(), Broken> {
+        for invariant in &mut self.invariants {
+            let name = invariant.name();
+            let broken = |what| Broken { invariant: name, what };
+            invariant.observe(at, seen, &self.nodes).map_err(broken)?;
+        }
+        Ok(())
+    }
+
+    /// Starts a replica from its disk. Nothing happens if it runs.
+    pub fn start(&mut self, id: ReplicaId) -> Result<(), Broken> {
+        let node = self.nodes.get_mut(&id).expect("it exists");
+        if node.process.is_some() {
+            return Ok(());
+        }
+        node.queue = Default::default();
+        let started = node.start(&self.setup, self.now_ms);
+        started.map_err(|what| Broken { invariant: "a replica starts from its disk", what })?;
+        let disk = node.disk.clone();
+        self.see(id, &Seen::Started(&disk))?;
+        self.pump(id)
+    }
+
+    /// Kills a replica. Of what is on its way to the disk some arrives, and nobody hears of it.
+    pub fn crash(&mut self, id: ReplicaId) {
+        let node = self.nodes.get_mut(&id).expect("it exists");
+        if node.process.take().is_some() {
+            node.queue.crash(&mut self.rng, &mut node.disk);
+            self.counts.crashes += 1;
+        }
+    }
+
+    /// Something happens to a running replica that does not stand still, and it does what comes of it.
+    pub fn input(&mut self, id: ReplicaId, input: Input) -> Result<(), Broken> {
+        let node = self.nodes.get_mut(&id).expect("it exists");
+        if node.paused_until_ms > self.now_ms {
+            return Ok(());
+        }
+        let now_ms = node.clock(self.now_ms);
+        let Some(process) = node.process.as_mut() else { return Ok(()) };
+        process.brain.step(now_ms, input);
+        self.pump(id)
+    }
+
+    fn pump(&mut self, id: ReplicaId) -> Result<(), Broken> {
+        let node = self.nodes.get_mut(&id).expect("it exists");
+        let now_ms = node.clock(self.now_ms);
+        let Some(process) = node.process.as_mut() else { return Ok(()) };
+        for effect in process.brain.take_effects(now_ms) {
+            match effect {
+                Effect::Send(to, message) => self.transmit(id, to, message)?,
+                Effect::Disk(job) => self.give_disk(id, job)?,
+                Effect::Program(task) => self.give_program(id, task)?,
+                Effect::Answer(token, answer) => self.answer(token, &answer),
+                Effect::Stopped => {
+                    self.counts.shutdowns += 1;
+                    self.crash(id);
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn transmit(&mut self, from: ReplicaId, to: ReplicaId, message: Message) -> Result<(), Broken> {
+        self.see(from, &Seen::Sent(to, &message))?;
+        for after_ms in self.network.between(&mut self.rng, from, to) {
+            self.schedule(after_ms, Event::Deliver { from, to, message: Box::new(message.clone()) });
+        }
+        Ok(())
+    }
+
+    fn give_disk(&mut self, id: ReplicaId, job: Job) -> Result<(), Broken> {
+        if let Job::Write { write, .. } = &job {
+            self.see(id, &Seen::Logged(write))?;
+        }
+        let most = self.nodes[&id].disk_ms_max;
+        let takes_ms = if matches!(job, Job::Piece { .. }) { 0 } else { self.below(most + 1) };
+        let node = self.nodes.get_mut(&id).expect("it exists");
+        node.queue.jobs.push_back(job);
+        // In order, and together: one sync serves all that waits.
+        node.queue.busy_until_ms = node.queue.busy_until_ms.max(self.now_ms + takes_ms);
+        let (after_ms, incarnation) = (node.queue.busy_until_ms - self.now_ms, node.incarnation);
+        self.schedule(after_ms, Event::DiskDone { id, incarnation });
+        Ok(())
+    }
+
+    fn give_program(&mut self, id: ReplicaId, task: Task) -> Result<(), Broken> {
+        if let Task::Apply(entries) = &task {
+            self.see(id, &Seen::Committed(entries))?;
+        }
+        let takes_ms = self.below(self.setup.program_ms_max + 1);
+        let node = self.nodes.get_mut(&id).expect("it exists");
+        let Some(process) = node.process.as_mut() else { return Ok(()) };
+        process.tasks.push_back(task);
+        process.busy_until_ms = process.busy_until_ms.max(self.now_ms + takes_ms);
+        let (after_ms, incarnation) = (process.busy_until_ms - self.now_ms, node.incarnation);
+        self.schedule(after_ms, Event::TaskDue { id, incarnation });
+        Ok(())
+    }
+
+    fn answer(&mut self, token: u64, answer: &Answer) {
+        let Some(&client) = self.asked.get(&token) else { return };
+        for after_ms in self.network.copies(&mut self.rng) {
+            self.schedule(after_ms, Event::Answer { client, token, answer: answer.clone() });
+        }
+    }
+
+    /// Goes on to the next thing that is due.
+    pub fn step(&mut self) -> Result<(), Broken> {
+        let ((at_ms, _), event) = self.events.pop_first().expect("ticks never end");
+        self.now_ms = at_ms;
+        self.counts.steps += 1;
+        let target = event.replica();
+        if let Some(node) = target.and_then(|id| self.nodes.get(&id))
+            && node.paused_until_ms > self.now_ms
+        {
+            let after_ms = node.paused_until_ms - self.now_ms;
+            self.schedule(after_ms, event);
+            return Ok(());
+        }
+        event.add_to(&mut self.digest, at_ms);
+        self.happen(event)?;
+        self.see(target.unwrap_or(0), &Seen::Step)
+    }
+
+    fn happen(&mut self, event: Event) -> Result<(), Broken> {
+        match event {
+            Event::Tick(id) => {
+                self.schedule(self.setup.tick_ms, Event::Tick(id));
+                self.input(id, Input::Tick)
+            }
+            Event::ClientTick(client) => {
+                self.schedule(CLIENT_TICK_MS, Event::ClientTick(client));
+                self.client_tick(client);
+                Ok(())
+            }
+            Event::Deliver { from, to, message } => self.input(to, Input::Message(from, *message)),
+            Event::Ask { client, attempt: Attempt { to, token, command } } => {
+                self.asked.insert(token, client);
+                self.input(to, Input::Invoke { token, command })
+            }
+            Event::Answer { client, token, answer } => self.answered(client, token, answer),
+            Event::DiskDone { id, incarnation } => self.disk_done(id, incarnation),
+            Event::TaskDue { id, incarnation } => self.task_due(id, incarnation),
+        }
+    }
+
+    fn client_tick(&mut self, client: usize) {
+        let (clients, mut context) = self.context();
+        let attempts = clients[client].tick(context.now_ms, &mut context.lent);
+        for attempt in attempts {
+            for after_ms in self.network.copies(&mut self.rng) {
+                let Attempt { to, token, ref command } = attempt;
+                let attempt = Attempt { to, token, command: command.clone() };
+                self.schedule(after_ms, Event::Ask { client, attempt });
+            }
+        }
+    }
+
+    fn answered(&mut self, client: usize, token: u64, answer: Answer) -> Result<(), Broken> {
+        let (clients, mut context) = self.context();
+        let acknowledged = clients[client].answer(token, answer, context.now_ms, &mut context.lent);
+        let acknowledged =
+            acknowledged.map_err(|what| Broken { invariant: "every request is answered", what })?;
+        if let Some(acknowledged) = acknowledged {
+            self.counts.acknowledged += 1;
+            self.digest.add(acknowledged.place);
+            self.see(0, &Seen::Acknowledged(&acknowledged))?;
+            self.answered = self.answered.max(acknowledged.place + 1);
+        }
+        Ok(())
+    }
+
+    fn context(&mut self) -> (&mut [Client], Lent<'_>) {
+        let replicas = self.nodes.len();
+        let lent =
+            Context { rng: &mut self.rng, tokens: &mut self.tokens, replicas, answered: self.answered };
+        (&mut self.clients, Lent { now_ms: self.now_ms, lent })
+    }
+
+    fn disk_done(&mut self, id: ReplicaId, incarnation: u64) -> Result<(), Broken> {
+        let node = self.nodes.get_mut(&id).expect("it exists");
+        if node.process.is_none() || node.incarnation != incarnation {
+            return Ok(());
+        }
+        let is_write = !matches!(node.queue.jobs.front(), Some(Job::Piece { .. }) | None);
+        if is_write && node.queue.fails {
+            // What a failed sync leaves on the disk is anybody's guess; the replica must stop.
+            self.counts.disk_failures += 1;
+            self.crash(id);
+            return Ok(());
+        }
+        match node.queue.jobs.pop_front() {
+            Some(Job::Write { number, write }) => {
+                self.counts.installed += u64::from(write.install.is_some());
+                node.disk.write(*write);
+                self.input(id, Input::Persisted(number))
+            }
+            Some(Job::Save(snapshot)) => {
+                let meta = snapshot.meta.clone();
+                node.disk.save(snapshot);
+                self.input(id, Input::Saved(meta))
+            }
+            Some(Job::Piece { to, stamp, offset }) => {
+                match node.disk.piece(stamp, offset, self.setup.chunk_bytes) {
+                    Some(piece) => self.input(id, Input::Piece(to, piece)),
+                    None => Ok(()),
+                }
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn task_due(&mut self, id: ReplicaId, incarnation: u64) -> Result<(), Broken> {
+        let node = self.nodes.get_mut(&id).expect("it exists");
+        let Some(process) = node.process.as_mut().filter(|_| node.incarnation == incarnation) else {
+            return Ok(());
+        };
+        match process.tasks.pop_front() {
+            Some(Task::Apply(entries)) => entries.iter().try_for_each(|entry| self.apply(id, entry)),
+            Some(Task::Restore(Snapshot { meta, state })) => {
+                let restored = process.machine.restore(state, meta.stamp);
+                restored.map_err(|error| Broken {
+                    invariant: "a snapshot can be read",
+                    what: error.to_string(),
+                })?;
+                let content = process.register.with(Clone::clone);
+                let hash = process.machine.hash();
+                self.see(id, &Seen::Restored(&meta, &content))?;
+                self.see(id, &Seen::Hashed(meta.stamp, hash))
+            }
+            Some(Task::Snapshot(meta)) => {
+                let (state, hash) = (process.machine.marshal(), process.machine.hash());
+                self.see(id, &Seen::Hashed(meta.stamp, hash))?;
+                self.give_disk(id, Job::Save(Snapshot { meta, state }))
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn apply(&mut self, id: ReplicaId, entry: &Entry) -> Result<(), Broken> {
+        let Some(process) = self.nodes.get_mut(&id).and_then(|node| node.process.as_mut()) else {
+            return Ok(());
+        };
+        let applied = process.machine.apply(entry);
+        let hash = entry.stamp.seq.is_multiple_of(HASH_EVERY).then(|| process.machine.hash());
+        let register = process.register.clone();
+        register.with(|content| self.see(id, &Seen::Applied(entry, content)))?;
+        if let Some(hash) = hash {
+            self.see(id, &Seen::Hashed(entry.stamp, hash))?;
+        }
+        self.input(id, Input::Applied(entry.stamp, applied))
+    }
+
+    /// Shows the invariants what each of these replicas holds in the end.
+    pub fn see_end(&mut self, members: &[ReplicaId]) -> Result<(), Broken> {
+        for &id in members {
+            let Some(process) = &self.nodes[&id].process else { continue };
+            let content = process.register.with(Clone::clone);
+            self.digest.add(content.chain);
+            self.see(id, &Seen::End(&content))?;
+        }
+        Ok(())
+    }
+
+    /// How everything stands, for a failure.
+    pub fn describe(&self) -> String {
+        let nodes = self.nodes.values().map(|node| node.describe(self.now_ms));
+        let clients = self.clients.iter().map(|client| format!("client {}: {client:?}", client.index));
+        nodes.chain(clients).collect::<Vec<_>>().join("\n")
+    }
+}
+
+/// The hash of the whole state is compared after every so many entries, besides at snapshots; the contents after every
+/// one.
+const HASH_EVERY: u64 = 8;
+
+struct Lent<'a> {
+    now_ms: u64,
+    lent: Context<'a>,
+}
+
+/// A member of a simulated group.
+pub fn member(id: ReplicaId, voter: bool) -> Member {
+    Member { id, address: format!("replica-{id}"), voter }
+}
+
+impl Event {
+    /// The replica that it happens to.
+    fn replica(&self) -> Option<ReplicaId> {
+        match *self {
+            Event::Tick(id) | Event::DiskDone { id, .. } | Event::TaskDue { id, .. } => Some(id),
+            Event::Deliver { to, .. } => Some(to),
+            Event::Ask { ref attempt, .. } => Some(attempt.to),
+            Event::ClientTick(_) | Event::Answer { .. } => None,
+        }
+    }
+
+    fn add_to(&self, digest: &mut Digest, at_ms: u64) {
+        digest.add(at_ms);
+        match self {
+            Event::Tick(id) => digest.add_all(&[1, *id]),
+            Event::ClientTick(client) => digest.add_all(&[2, *client as u64]),
+            Event::Deliver { from, to, message } => {
+                digest.add_all(&[3, *from, *to]);
+                digest.add_bytes(&rpc::codec::encode(message));
+            }
+            Event::Ask { client, attempt } => {
+                digest.add_all(&[4, *client as u64, attempt.to, attempt.token]);
+                digest.add_bytes(&attempt.command);
+            }
+            Event::Answer { client, token, .. } => digest.add_all(&[5, *client as u64, *token]),
+            Event::DiskDone { id, incarnation } => digest.add_all(&[6, *id, *incarnation]),
+            Event::TaskDue { id, incarnation } => digest.add_all(&[7, *id, *incarnation]),
+        }
+    }
+}
