@@ -12,8 +12,9 @@ use clap::Parser;
 use lock_rsm::locks::{LockService, LockServiceOptions};
 use lock_rsm::programs;
 use lock_rsm::rsm::config::{Group, MembersFrom};
+use lock_rsm::rsm::test_port::TestPort;
 use lock_rsm::rsm::{Replica, ReplicaOptions, View};
-use rpc::{ServerBuilder, ServerOptions};
+use rpc::{Server, ServerBuilder, ServerOptions};
 
 const NAME: &str = "lock_server";
 
@@ -43,6 +44,9 @@ struct Args {
     /// After so long a living client that does not give back a lock others wait for loses its session; 0: never
     #[arg(long, default_value_t = 120.0, value_name = "SECONDS")]
     stuck_after: f64,
+    /// Take orders of tests (breakpoints, partitions) on this port of the loopback address; `next` is the port after ME's
+    #[arg(long, value_name = "PORT")]
+    test_port: Option<String>,
 }
 
 fn main() -> ExitCode {
@@ -63,11 +67,20 @@ async fn serve(args: Args) -> Result<(), Box<dyn std::error::Error>> {
         stuck_after: stuck_after(args.stuck_after)?,
         ..LockServiceOptions::default()
     });
-    let mut server = ServerBuilder::new(ServerOptions::default());
+    let (test_port, _orders) = match &args.test_port {
+        Some(port) => take_orders(port, &group.me).await.map(|(port, server)| (Some(port), Some(server)))?,
+        None => (None, None),
+    };
+    let mut network = ServerOptions::default();
+    if let Some(test_port) = &test_port {
+        network.transport = test_port.transport();
+    }
+    let mut server = ServerBuilder::new(network);
     service.register_unreplicated(&mut server);
     let data = args.data.unwrap_or_else(|| format!("lock_server-{}.data", args.me).into());
     let mut options = ReplicaOptions::new(&group.master, &group.me, &group.members, data);
     options.on_view = Some(Arc::new(|view: &View, _| announce(view)));
+    options.test_port = test_port;
 
     let replica = tokio::select! {
         started = Replica::start(options, service.clone(), server) => started?,
@@ -84,6 +97,20 @@ async fn serve(args: Args) -> Result<(), Box<dyn std::error::Error>> {
     }
     drop(tasks);
     Ok(())
+}
+
+/// Opens the test port, `next` being the one after that of `me`.
+async fn take_orders(port: &str, me: &str) -> Result<(Arc<TestPort>, Server), String> {
+    let number = match port {
+        "next" => me.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok()?.checked_add(1)),
+        _ => port.parse().ok().filter(|&port| port != 0),
+    };
+    let number =
+        number.ok_or_else(|| format!("--test-port {port} is not a port from 1 to 65535, nor `next`"))?;
+    let test_port = TestPort::new();
+    let server = test_port.listen(&format!("127.0.0.1:{number}")).await.map_err(|error| error.to_string())?;
+    tracing::warn!("taking orders of tests on port {number}");
+    Ok((test_port, server))
 }
 
 /// A view is adopted once its master is known; what came to nothing before is for the log.

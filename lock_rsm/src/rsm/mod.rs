@@ -16,6 +16,7 @@ mod replica;
 mod service;
 mod state;
 mod store;
+pub mod test_port;
 mod types;
 mod wire;
 

@@ -1,5 +1,6 @@
 //! The public vocabulary of the RSM library: views, options, status and errors.
 
+use super::test_port::TestPort;
 use crate::consensus::{ViewInfo, Viewstamp};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -34,7 +35,7 @@ impl std::fmt::Display for View {
 }
 
 /// What a replica tells about itself (the STATUS procedure).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReplicaStatus {
     /// Its address.
     pub address: String,
@@ -117,6 +118,8 @@ pub struct ReplicaOptions {
     pub limits: Limits,
     /// Told of every view adopted, after the service was told.
     pub on_view: Option<ViewHook>,
+    /// What tests have in mind for this replica. Its network is that of [`TestPort::transport`], and the server's should be.
+    pub test_port: Option<std::sync::Arc<TestPort>>,
 }
 
 impl ReplicaOptions {
@@ -131,6 +134,7 @@ impl ReplicaOptions {
             timers: Timers::default(),
             limits: Limits::default(),
             on_view: None,
+            test_port: None,
         }
     }
 }

@@ -97,6 +97,9 @@ impl Driver {
             self.step(Input::Applied(self.shared.applied_bytes()));
             self.step(Input::Tick);
             let effects = self.core.take_effects(self.shared.now_ms());
+            if let Some(port) = &self.shared.test_port {
+                port.wanted(self.core.consensus().id(), self.core.consensus().role(), &effects);
+            }
             let done = effects.done;
             self.carry_out(effects)?;
             if done {
@@ -109,13 +112,20 @@ impl Driver {
         self.core.step(self.shared.now_ms(), input);
     }
 
+    fn message(&mut self, from: ReplicaId, message: Message) {
+        if let Some(port) = &self.shared.test_port {
+            port.received(self.core.consensus().id(), self.core.consensus().role(), &message);
+        }
+        self.step(Input::Message { from, message });
+    }
+
     /// Waits for the next input or for a timer and handles it.
     async fn wait(&mut self, inputs: &mut Inputs) -> Result<(), ReplicaFailure> {
         tokio::select! {
             biased;
             Some(event) = inputs.internal.recv() => self.internal(event)?,
             Some(stop) = inputs.stop.recv() => self.stop(stop),
-            Some((from, message)) = inputs.messages.recv() => self.step(Input::Message { from, message }),
+            Some((from, message)) = inputs.messages.recv() => self.message(from, message),
             Some(proposal) = inputs.proposals.recv() => self.step(Input::Propose(proposal)),
             () = self.timer() => {}
         }
@@ -135,7 +145,7 @@ impl Driver {
         }
         for _ in 0..INPUTS_MAX {
             let Ok((from, message)) = inputs.messages.try_recv() else { break };
-            self.step(Input::Message { from, message });
+            self.message(from, message);
         }
         for _ in 0..INPUTS_MAX {
             let Ok(proposal) = inputs.proposals.try_recv() else { break };

@@ -20,7 +20,7 @@ pub(super) async fn form(shared: &Shared) -> Result<Membership, FormationError> 
         .configured
         .iter()
         .filter(|address| **address != shared.identity.address)
-        .map(|address| Client::new(address, client_options()))
+        .map(|address| Client::new(address, client_options(shared)))
         .collect();
     let mut reminded: Option<(Instant, Vec<String>)> = None;
     loop {
@@ -58,6 +58,11 @@ async fn ask_all(others: &[Client]) -> BTreeMap<String, IdentityReply> {
     join_all(questions).await.into_iter().flatten().collect()
 }
 
-fn client_options() -> ClientOptions {
-    ClientOptions { fail_fast: true, at_most_once: false, ..ClientOptions::default() }
+fn client_options(shared: &Shared) -> ClientOptions {
+    ClientOptions {
+        fail_fast: true,
+        at_most_once: false,
+        transport: shared.transport(),
+        ..ClientOptions::default()
+    }
 }

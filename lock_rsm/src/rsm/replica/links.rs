@@ -4,8 +4,10 @@ use super::super::types::procs;
 use super::super::wire::MessageHead;
 use crate::consensus::{Membership, Message, ReplicaId};
 use bytes::Bytes;
+use rpc::transport::Transport;
 use rpc::{Client, ClientOptions, OnRestart};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 struct Link {
     address: String,
@@ -16,6 +18,7 @@ struct Link {
 pub(super) struct Links {
     me: ReplicaId,
     cluster: u64,
+    transport: Arc<dyn Transport>,
     by_member: BTreeMap<ReplicaId, Link>,
     warm_at_ms: u64,
 }
@@ -24,8 +27,8 @@ pub(super) struct Links {
 const WARM_EVERY_MS: u64 = 50;
 
 impl Links {
-    pub(super) fn new(me: ReplicaId, cluster: u64) -> Links {
-        Links { me, cluster, by_member: BTreeMap::new(), warm_at_ms: 0 }
+    pub(super) fn new(me: ReplicaId, cluster: u64, transport: Arc<dyn Transport>) -> Links {
+        Links { me, cluster, transport, by_member: BTreeMap::new(), warm_at_ms: 0 }
     }
 
     /// Connects to the members of `membership` and to nobody else.
@@ -35,7 +38,7 @@ impl Links {
         for member in membership.members.iter().filter(|member| member.id != self.me) {
             self.by_member.entry(member.id).or_insert_with(|| Link {
                 address: member.address.clone(),
-                client: Client::new(&member.address, link_options()),
+                client: Client::new(&member.address, link_options(&self.transport)),
             });
         }
     }
@@ -62,8 +65,9 @@ impl Links {
     }
 }
 
-fn link_options() -> ClientOptions {
+fn link_options(transport: &Arc<dyn Transport>) -> ClientOptions {
     ClientOptions {
+        transport: Arc::clone(transport),
         on_restart: OnRestart::Rebind,
         fail_fast: true,
         // Several full appends may be on their way at once.

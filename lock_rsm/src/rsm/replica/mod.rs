@@ -143,6 +143,7 @@ impl Replica {
             limits: options.limits,
             service: Arc::clone(&service),
             on_view: options.on_view.clone(),
+            test_port: options.test_port.clone(),
             founding: recovered.founding.as_ref().map(|founding| founding.members.clone()),
         }));
         let desk = Arc::new(Desk::new(Arc::clone(&shared)));
@@ -328,7 +329,7 @@ fn run(parts: Parts) -> Result<(mpsc::Sender<Stop>, watch::Receiver<Option<Ended
         applier: Mutex::new(applier.work.clone()),
     });
 
-    let mut links = Links::new(shared.identity.id, cluster);
+    let mut links = Links::new(shared.identity.id, cluster, shared.transport());
     links.update(core.consensus().membership());
     let hands = Hands { links, writer: writer.jobs, applier: applier.work };
     let driving =

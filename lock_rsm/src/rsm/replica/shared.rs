@@ -2,10 +2,12 @@
 
 use super::super::service::Service;
 use super::super::store::Identity;
+use super::super::test_port::TestPort;
 use super::super::types::{Limits, Timers, View, ViewHook};
 use super::peers::Peers;
 use crate::consensus::{Member, Role, Viewstamp};
 use parking_lot::Mutex;
+use rpc::transport::{Tcp, Transport};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -18,6 +20,7 @@ pub(super) struct Shared {
     pub(super) limits: Limits,
     pub(super) service: Arc<dyn Service>,
     pub(super) on_view: Option<ViewHook>,
+    pub(super) test_port: Option<Arc<TestPort>>,
     pub(super) peers: Mutex<Peers>,
     pub(super) founding: Mutex<Option<Vec<Member>>>,
     pub(super) started: Instant,
@@ -47,6 +50,7 @@ pub(super) struct SharedParts {
     pub(super) limits: Limits,
     pub(super) service: Arc<dyn Service>,
     pub(super) on_view: Option<ViewHook>,
+    pub(super) test_port: Option<Arc<TestPort>>,
     pub(super) founding: Option<Vec<Member>>,
 }
 
@@ -60,6 +64,7 @@ impl Shared {
             limits: parts.limits,
             service: parts.service,
             on_view: parts.on_view,
+            test_port: parts.test_port,
             peers: Mutex::new(Peers::new(parts.limits.peers_max)),
             applied_bytes: AtomicU64::new(0),
             founding: Mutex::new(parts.founding),
@@ -67,6 +72,14 @@ impl Shared {
             position: Mutex::new(Position { view, ..Position::default() }),
             led_view: AtomicU64::new(0),
             confirmed: AtomicU64::new(0),
+        }
+    }
+
+    /// How other replicas are reached.
+    pub(super) fn transport(&self) -> Arc<dyn Transport> {
+        match &self.test_port {
+            Some(port) => port.transport(),
+            None => Arc::new(Tcp),
         }
     }
 
