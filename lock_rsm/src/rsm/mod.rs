@@ -26,7 +26,6 @@ pub use client::{RsmClient, RsmClientOptions, RsmError, replica_status};
 pub use formation::FormationError;
 pub use replica::{CommandRefused, Replica, ReplicaFailure, StartError};
 pub use service::Service;
-pub use state::{Applied, Command, Machine, Outcome, REGISTER_CLIENT, ReplyLimits};
 pub use store::{DiskStore, Identity, LogWrite, Recovered, Snapshot, SnapshotPiece, Store, StoreError};
 pub use types::{
     Limits, NOT_MASTER, ReplicaOptions, ReplicaStatus, StateError, Timers, View, ViewHook, procs,

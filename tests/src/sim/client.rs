@@ -1,11 +1,10 @@
 //! A client: numbers its requests, asks whoever it takes for the master, and asks again until it has the answer.
 
-use super::brain::Answer;
 use super::register::APPEND;
 use crate::rng::Rng;
 use bytes::Bytes;
 use lock_rsm::consensus::ReplicaId;
-use lock_rsm::rsm::{Applied, Command, Outcome, REGISTER_CLIENT};
+use lock_rsm::rsm::core::{Answer, Applied, Command, Outcome, REGISTER_CLIENT, Refused, RequestKey};
 use std::collections::BTreeMap;
 
 /// A request on its way.
@@ -40,12 +39,14 @@ pub struct Client {
 }
 
 /// An attempt to be sent.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Attempt {
     /// To whom.
     pub to: ReplicaId,
     /// Its name.
     pub token: u64,
+    /// Which request of which client it is.
+    pub key: RequestKey,
     /// The command as it will stand in the log.
     pub command: Bytes,
 }
@@ -102,7 +103,8 @@ impl Client {
             waiting.due_ms = now_ms + PATIENCE_MS;
             let args = Bytes::from(rpc::codec::encode(&waiting.item));
             let command = Command { client: number, request, acked_upto, proc: APPEND, args };
-            attempts.push(Attempt { to: self.target, token: waiting.token, command: command.encode() });
+            let (key, command) = (Some((number, request)), command.encode());
+            attempts.push(Attempt { to: self.target, token: waiting.token, key, command });
         }
         if timed_out {
             self.try_another(context);
@@ -121,32 +123,34 @@ impl Client {
         self.registering = Some(Request { item: 0, token, due_ms: now_ms + PATIENCE_MS, began_after: 0 });
         let command =
             Command { client: 0, request: 0, acked_upto: 0, proc: REGISTER_CLIENT, args: Bytes::new() };
-        vec![Attempt { to: self.target, token, command: command.encode() }]
+        vec![Attempt { to: self.target, token, key: None, command: command.encode() }]
     }
 
     fn try_another(&mut self, context: &mut Context<'_>) {
         self.target = 1 + context.rng.below(context.replicas) as u64;
     }
 
-    /// An answer came. `Err` says what is wrong with it.
+    /// An answer came, from a replica that takes `hint` for the master. `Err` says what is wrong with it.
     pub fn answer(
         &mut self,
         token: u64,
         answer: Answer,
+        hint: Option<ReplicaId>,
         now_ms: u64,
         context: &mut Context<'_>,
     ) -> Result<Option<Acknowledged>, String> {
         match answer {
-            Answer::Done(applied) => return self.executed(token, applied),
-            Answer::NotMaster(hint) => {
+            Ok(applied) => return self.executed(token, applied),
+            Err(Refused::NotMaster) => {
                 self.ask_again(token, now_ms + 1 + context.rng.below(20) as u64, || {
                     hint.unwrap_or_else(|| 1 + context.rng.below(context.replicas) as u64)
                 })
             }
-            Answer::Busy => {
+            Err(Refused::Busy) => {
                 let to = self.target;
                 self.ask_again(token, now_ms + 20, || to)
             }
+            Err(Refused::TooLarge) => return Err("a small request is too large".into()),
         }
         Ok(None)
     }

@@ -1,8 +1,9 @@
 //! A replica's disk: what survives a crash, and what is still on its way there.
 
 use crate::rng::Rng;
-use lock_rsm::consensus::{Entry, HardState, Membership, ReplicaId, Restored, Viewstamp};
-use lock_rsm::rsm::{LogWrite, Snapshot, SnapshotPiece};
+use lock_rsm::consensus::{Entry, HardState, Membership, SnapshotWanted, Viewstamp};
+use lock_rsm::rsm::core::Write;
+use lock_rsm::rsm::{Identity, LogWrite, Recovered, Snapshot, SnapshotPiece};
 use std::collections::{BTreeMap, VecDeque};
 
 /// What survives.
@@ -21,36 +22,23 @@ pub struct Disk {
 /// Work for the disk, done in order; each is atomic.
 #[derive(Debug)]
 pub enum Job {
-    /// A batch of the replica's outputs.
-    Write {
-        /// Its number.
-        number: u64,
-        /// What to write.
-        write: Box<LogWrite>,
-    },
+    /// A batch of the replica's.
+    Write(Write),
     /// A snapshot of the own state.
     Save(Snapshot),
     /// Read a piece of the latest snapshot.
-    Piece {
-        /// For whom.
-        to: ReplicaId,
-        /// The snapshot it is in the middle of.
-        stamp: Option<Viewstamp>,
-        /// Where it starts.
-        offset: u64,
-    },
+    Piece(SnapshotWanted),
 }
 
 impl Disk {
     /// What a replica that starts from it remembers.
-    pub fn restored(&self) -> Restored {
-        let snapshot = self.snapshot.as_ref().map(|snapshot| snapshot.meta.clone());
-        Restored {
+    pub fn recovered(&self, identity: Identity) -> Recovered {
+        Recovered {
+            identity,
+            founding: Some(self.founding.clone()),
             hard_state: self.hard_state,
-            applied: snapshot.as_ref().map_or(0, |meta| meta.stamp.seq),
-            snapshot,
+            snapshot: self.snapshot.clone(),
             entries: self.log.values().cloned().collect(),
-            membership: self.founding.clone(),
         }
     }
 
@@ -82,10 +70,10 @@ impl Disk {
         }
     }
 
-    /// A piece of the latest snapshot: from `offset` if it is still the one at `stamp`, else from its start.
-    pub fn piece(&self, stamp: Option<Viewstamp>, offset: u64, bytes_max: usize) -> Option<SnapshotPiece> {
+    /// A piece of the latest snapshot: the one wanted if that is still the latest, else its start.
+    pub fn piece(&self, wanted: &SnapshotWanted, bytes_max: usize) -> Option<SnapshotPiece> {
         let Snapshot { meta, state } = self.snapshot.as_ref()?;
-        let offset = if stamp == Some(meta.stamp) { offset } else { 0 };
+        let offset = if wanted.stamp == Some(meta.stamp) { wanted.offset } else { 0 };
         let start = usize::try_from(offset).expect("states are small").min(state.len());
         let end = state.len().min(start + bytes_max);
         let (data, done) = (state.slice(start..end), end == state.len());
@@ -116,9 +104,9 @@ impl Queue {
         let arriving = rng.below(self.jobs.len() + 1);
         for job in self.jobs.drain(..).take(arriving) {
             match job {
-                Job::Write { write, .. } => disk.write(*write),
+                Job::Write(Write { write, .. }) => disk.write(write),
                 Job::Save(snapshot) => disk.save(snapshot),
-                Job::Piece { .. } => {}
+                Job::Piece(_) => {}
             }
         }
         *self = Queue::default();

@@ -1,10 +1,10 @@
 //! The faults of a run: what is done to the world while it should go on.
 
-use super::brain::Input;
 use super::network::Weather;
 use super::setup::FaultMix;
 use super::world::{Broken, World, member};
 use lock_rsm::consensus::{Membership, ReplicaId};
+use lock_rsm::rsm::core::{Input, Stop};
 use std::collections::BTreeSet;
 
 /// The kinds, in the order of [`weights`].
@@ -91,7 +91,7 @@ fn happen(world: &mut World, fault: Fault) -> Result<(), Broken> {
         Fault::DiskFailure => world.node(id).queue.fails = true,
         Fault::Shutdown => {
             let id = if world.rng.chance(70) { world.master().unwrap_or(id) } else { id };
-            return world.input(id, Input::Shutdown);
+            return world.input(id, Input::Stop(Stop::Gracefully));
         }
         Fault::Membership => return change_membership(world, &ids),
     }
@@ -127,8 +127,7 @@ fn change_membership(world: &mut World, ids: &[ReplicaId]) -> Result<(), Broken>
         Some(_) if members.len() < 2 => return Ok(()),
         Some(_) => {}
     }
-    world.counts.changes += 1;
-    world.input(at, Input::Membership(Membership { members }))
+    world.change(at, Membership { members })
 }
 
 fn pick(world: &mut World, ids: &[ReplicaId]) -> ReplicaId {

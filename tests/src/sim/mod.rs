@@ -1,5 +1,5 @@
-//! A deterministic simulator of replicated groups: the real consensus core and the real replicated state machine, over a
-//! network, disks, clocks and clients that are simulated in one thread. Everything follows from a seed: the same seed,
+//! A deterministic simulator of replicated groups: the real consensus core and the real replica around it
+//! ([`lock_rsm::rsm::core`]), over a network, disks, clocks and clients that are simulated in one thread. Everything follows from a seed: the same seed,
 //! the same run, to the last message ([`Report::digest`]).
 //!
 //! A run ([`run()`]) has two phases. In the first there are faults: messages lost, repeated, delayed and overtaken, cut
@@ -9,7 +9,6 @@
 //!
 //! What the seed decides besides is in [`Setup`]. The program that runs it is `yfs_sim`.
 
-pub mod brain;
 pub mod client;
 pub mod digest;
 pub mod disk;

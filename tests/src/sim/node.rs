@@ -1,11 +1,11 @@
 //! A simulated replica: its process while it runs, its disk, its clock.
 
-use super::brain::{Brain, Task};
 use super::disk::{Disk, Queue};
 use super::register::Register;
 use super::setup::Setup;
-use lock_rsm::consensus::{Core, ReplicaId, Role};
-use lock_rsm::rsm::{Machine, ReplyLimits};
+use lock_rsm::consensus::{Config, Core, ReplicaId, Role};
+use lock_rsm::rsm::core::{Boot, Program, ReplicaConfig, ReplicaCore, Task, boot_within};
+use lock_rsm::rsm::{Identity, Limits};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -33,10 +33,12 @@ pub struct Node {
 /// What is lost in a crash.
 pub struct Process {
     /// Decides.
-    pub brain: Brain,
+    pub core: ReplicaCore<u64>,
     /// Executes, on a thread of its own.
-    pub machine: Machine,
-    /// What `machine` works on.
+    pub program: Program<u64>,
+    /// Bytes of entries that `program` has worked off.
+    pub applied_bytes: u64,
+    /// What `program` works on.
     pub register: Arc<Register>,
     /// What waits for that thread.
     pub tasks: VecDeque<Task>,
@@ -62,7 +64,7 @@ impl Node {
 
     /// The consensus core of a running replica.
     pub fn core(&self) -> Option<&Core> {
-        self.process.as_ref().map(|process| process.brain.core())
+        self.process.as_ref().map(|process| process.core.consensus())
     }
 
     /// Whether it runs and takes itself for a master.
@@ -79,23 +81,26 @@ impl Node {
     pub fn start(&mut self, setup: &Setup, now_ms: u64) -> Result<(), String> {
         self.incarnation += 1;
         let register = Arc::new(Register::default());
-        let mut machine = Machine::new(register.clone(), ReplyLimits::default());
-        if let Some(snapshot) = &self.disk.snapshot {
-            let restored = machine.restore(snapshot.state.clone(), snapshot.meta.stamp);
-            restored.map_err(|error| format!("replica {} cannot read its snapshot: {error}", self.id))?;
-        }
-        let restored = self.disk.restored();
-        let brain = Brain::new(setup, self.id, self.incarnation, restored, self.clock(now_ms))
-            .map_err(|error| format!("replica {} cannot start from its disk: {error}", self.id))?;
+        let config = ReplicaConfig {
+            election_timeout_ms: setup.election_timeout_ms,
+            heartbeat_ms: setup.heartbeat_ms,
+            limits: Limits { snapshot_after_entries: setup.snapshot_after, ..Limits::default() },
+            ..ReplicaConfig::new(self.id, setup.seed ^ (self.id << 32) ^ (self.incarnation << 48))
+        };
+        let recovered = self.disk.recovered(Identity { id: self.id, address: address(self.id) });
+        let (founding, now) = (self.disk.founding.clone(), self.clock(now_ms));
+        let booted = boot_within(config, bounds(setup), register.clone(), recovered, founding, now);
+        let Boot { core, program, .. } =
+            booted.map_err(|error| format!("replica {} cannot start from its disk: {error}", self.id))?;
         let (tasks, busy_until_ms) = (VecDeque::new(), now_ms);
-        self.process = Some(Process { brain, machine, register, tasks, busy_until_ms });
+        self.process = Some(Process { core, program, applied_bytes: 0, register, tasks, busy_until_ms });
         Ok(())
     }
 
     /// One line on how it stands, for a failure.
     pub fn describe(&self, now_ms: u64) -> String {
         let Some(process) = &self.process else { return format!("{}: down", self.id) };
-        let core = process.brain.core();
+        let core = process.core.consensus();
         let members = core.membership().members.iter();
         format!(
             "{}: {:?} view {} master {:?} last {} committed {} applied {} members {:?} followers {:?}",
@@ -105,9 +110,30 @@ impl Node {
             core.master(),
             core.last(),
             core.committed(),
-            process.machine.applied(),
+            process.program.applied(),
             members.map(|member| (member.id, member.voter)).collect::<Vec<_>>(),
             core.followers(self.clock(now_ms)),
         )
+    }
+}
+
+/// Where a simulated replica listens.
+pub fn address(id: ReplicaId) -> String {
+    format!("replica-{id}")
+}
+
+/// Small bounds, so that windows fill, logs are compacted and snapshots travel in pieces.
+fn bounds(setup: &Setup) -> Config {
+    Config {
+        snapshot_retry_ms: 100,
+        append_bytes_max: 400,
+        append_entries_max: setup.append_entries_max,
+        inflight_messages_max: 4,
+        inflight_bytes_max: 1_000,
+        uncommitted_bytes_max: 4_000,
+        tail_bytes_max: setup.tail_bytes,
+        pinned_bytes_max: 2 * setup.tail_bytes,
+        snapshot_chunk_bytes_max: setup.chunk_bytes,
+        ..Config::new(0, 0)
     }
 }

@@ -130,6 +130,6 @@ fn in_time(world: &mut World, until_ms: u64, what: &str) -> Result<(), Broken> {
 fn even_members(world: &World) -> Option<Vec<ReplicaId>> {
     let core = world.nodes[&world.master()?].core()?;
     let members: Vec<_> = core.membership().members.iter().map(|member| member.id).collect();
-    let applied = |id| world.nodes.get(&id)?.process.as_ref().map(|process| process.machine.applied());
+    let applied = |id| world.nodes.get(&id)?.process.as_ref().map(|process| process.program.applied());
     members.iter().all(|&id| applied(id) == Some(core.last())).then_some(members)
 }

@@ -1,16 +1,15 @@
 //! The simulated world: replicas, clients, network, disks and time in one thread. All of it follows from the seed.
 
-use super::brain::{Answer, Effect, Input, Task};
 use super::client::{Attempt, Client, Context};
 use super::digest::Digest;
 use super::disk::{Disk, Job};
 use super::invariants::{Invariant, Nodes, Seen, all};
 use super::network::Network;
-use super::node::Node;
+use super::node::{Node, address};
 use super::setup::Setup;
 use crate::rng::Rng;
-use lock_rsm::consensus::{Entry, Member, Membership, Message, ReplicaId};
-use lock_rsm::rsm::Snapshot;
+use lock_rsm::consensus::{Member, Membership, Message, ReplicaId};
+use lock_rsm::rsm::core::{Answer, Effects, Input, Proposal, Refused, Task, Write};
 use std::collections::BTreeMap;
 
 /// A broken invariant.
@@ -34,7 +33,7 @@ enum Event {
     /// A client's attempt arrives.
     Ask { client: usize, attempt: Attempt },
     /// An answer arrives at a client.
-    Answer { client: usize, token: u64, answer: Answer },
+    Answer { client: usize, token: u64, answer: Answer, hint: Option<ReplicaId> },
     /// The oldest job of that incarnation's disk is done.
     DiskDone { id: ReplicaId, incarnation: u64 },
     /// The oldest task of that incarnation's program is due.
@@ -224,14 +223,23 @@ impl World {
     }
 
     /// Something happens to a running replica that does not stand still, and it does what comes of it.
-    pub fn input(&mut self, id: ReplicaId, input: Input) -> Result<(), Broken> {
+    pub fn input(&mut self, id: ReplicaId, input: Input<u64>) -> Result<(), Broken> {
         let node = self.nodes.get_mut(&id).expect("it exists");
         if node.paused_until_ms > self.now_ms {
             return Ok(());
         }
         let now_ms = node.clock(self.now_ms);
         let Some(process) = node.process.as_mut() else { return Ok(()) };
-        process.brain.step(now_ms, input);
+        process.core.step(now_ms, input);
+        self.pump(id)
+    }
+
+    /// Has a replica propose a membership.
+    pub fn change(&mut self, id: ReplicaId, membership: Membership) -> Result<(), Broken> {
+        let now_ms = self.nodes[&id].clock(self.now_ms);
+        let Some(process) = self.node(id).process.as_mut() else { return Ok(()) };
+        let changed = process.core.propose_membership(now_ms, membership);
+        self.counts.changes += u64::from(changed.is_ok());
         self.pump(id)
     }
 
@@ -239,18 +247,23 @@ impl World {
         let node = self.nodes.get_mut(&id).expect("it exists");
         let now_ms = node.clock(self.now_ms);
         let Some(process) = node.process.as_mut() else { return Ok(()) };
-        for effect in process.brain.take_effects(now_ms) {
-            match effect {
-                Effect::Send(to, message) => self.transmit(id, to, message)?,
-                Effect::Disk(job) => self.give_disk(id, job)?,
-                Effect::Program(task) => self.give_program(id, task)?,
-                Effect::Answer(token, answer) => self.answer(token, &answer),
-                Effect::Stopped => {
-                    self.counts.shutdowns += 1;
-                    self.crash(id);
-                    break;
-                }
-            }
+        let Effects { messages, writes, tasks, pieces, refused, done, .. } =
+            process.core.take_effects(now_ms);
+        for (to, message) in messages {
+            self.transmit(id, to, message)?;
+        }
+        for write in writes {
+            self.see(id, &Seen::Logged(&write.write))?;
+            self.give_disk(id, Job::Write(write));
+        }
+        for task in tasks {
+            self.give_program(id, task)?;
+        }
+        pieces.into_iter().for_each(|wanted| self.give_disk(id, Job::Piece(wanted)));
+        refused.into_iter().for_each(|(token, why): (u64, Refused)| self.answer(id, token, &Err(why)));
+        if done {
+            self.counts.shutdowns += 1;
+            self.crash(id);
         }
         Ok(())
     }
@@ -263,39 +276,43 @@ impl World {
         Ok(())
     }
 
-    fn give_disk(&mut self, id: ReplicaId, job: Job) -> Result<(), Broken> {
-        if let Job::Write { write, .. } = &job {
-            self.see(id, &Seen::Logged(write))?;
-        }
+    fn give_disk(&mut self, id: ReplicaId, job: Job) {
         let most = self.nodes[&id].disk_ms_max;
-        let takes_ms = if matches!(job, Job::Piece { .. }) { 0 } else { self.below(most + 1) };
-        let node = self.nodes.get_mut(&id).expect("it exists");
+        let takes_ms = if matches!(job, Job::Piece(_)) { 0 } else { self.below(most + 1) };
+        let now_ms = self.now_ms;
+        let node = self.node(id);
         node.queue.jobs.push_back(job);
         // In order, and together: one sync serves all that waits.
-        node.queue.busy_until_ms = node.queue.busy_until_ms.max(self.now_ms + takes_ms);
-        let (after_ms, incarnation) = (node.queue.busy_until_ms - self.now_ms, node.incarnation);
+        node.queue.busy_until_ms = node.queue.busy_until_ms.max(now_ms + takes_ms);
+        let (after_ms, incarnation) = (node.queue.busy_until_ms - now_ms, node.incarnation);
         self.schedule(after_ms, Event::DiskDone { id, incarnation });
-        Ok(())
     }
 
     fn give_program(&mut self, id: ReplicaId, task: Task) -> Result<(), Broken> {
-        if let Task::Apply(entries) = &task {
-            self.see(id, &Seen::Committed(entries))?;
-        }
+        let Task::Apply(entries) = task else { return self.give_task(id, task) };
+        self.see(id, &Seen::Committed(&entries))?;
+        // One by one, so that the state is looked at after each.
+        entries.into_iter().try_for_each(|entry| self.give_task(id, Task::Apply(vec![entry])))
+    }
+
+    fn give_task(&mut self, id: ReplicaId, task: Task) -> Result<(), Broken> {
         let takes_ms = self.below(self.setup.program_ms_max + 1);
-        let node = self.nodes.get_mut(&id).expect("it exists");
+        let now_ms = self.now_ms;
+        let node = self.node(id);
+        let incarnation = node.incarnation;
         let Some(process) = node.process.as_mut() else { return Ok(()) };
         process.tasks.push_back(task);
-        process.busy_until_ms = process.busy_until_ms.max(self.now_ms + takes_ms);
-        let (after_ms, incarnation) = (process.busy_until_ms - self.now_ms, node.incarnation);
+        process.busy_until_ms = process.busy_until_ms.max(now_ms + takes_ms);
+        let after_ms = process.busy_until_ms - now_ms;
         self.schedule(after_ms, Event::TaskDue { id, incarnation });
         Ok(())
     }
 
-    fn answer(&mut self, token: u64, answer: &Answer) {
+    fn answer(&mut self, from: ReplicaId, token: u64, answer: &Answer) {
         let Some(&client) = self.asked.get(&token) else { return };
+        let hint = self.nodes[&from].core().and_then(|core| core.master());
         for after_ms in self.network.copies(&mut self.rng) {
-            self.schedule(after_ms, Event::Answer { client, token, answer: answer.clone() });
+            self.schedule(after_ms, Event::Answer { client, token, answer: answer.clone(), hint });
         }
     }
 
@@ -328,12 +345,14 @@ impl World {
                 self.client_tick(client);
                 Ok(())
             }
-            Event::Deliver { from, to, message } => self.input(to, Input::Message(from, *message)),
-            Event::Ask { client, attempt: Attempt { to, token, command } } => {
-                self.asked.insert(token, client);
-                self.input(to, Input::Invoke { token, command })
+            Event::Deliver { from, to, message } => {
+                self.input(to, Input::Message { from, message: *message })
             }
-            Event::Answer { client, token, answer } => self.answered(client, token, answer),
+            Event::Ask { client, attempt: Attempt { to, token: ticket, key, command } } => {
+                self.asked.insert(ticket, client);
+                self.input(to, Input::Propose(Proposal { key, command, ticket }))
+            }
+            Event::Answer { client, token, answer, hint } => self.answered(client, token, answer, hint),
             Event::DiskDone { id, incarnation } => self.disk_done(id, incarnation),
             Event::TaskDue { id, incarnation } => self.task_due(id, incarnation),
         }
@@ -344,16 +363,20 @@ impl World {
         let attempts = clients[client].tick(context.now_ms, &mut context.lent);
         for attempt in attempts {
             for after_ms in self.network.copies(&mut self.rng) {
-                let Attempt { to, token, ref command } = attempt;
-                let attempt = Attempt { to, token, command: command.clone() };
-                self.schedule(after_ms, Event::Ask { client, attempt });
+                self.schedule(after_ms, Event::Ask { client, attempt: attempt.clone() });
             }
         }
     }
 
-    fn answered(&mut self, client: usize, token: u64, answer: Answer) -> Result<(), Broken> {
+    fn answered(
+        &mut self,
+        client: usize,
+        token: u64,
+        answer: Answer,
+        hint: Option<ReplicaId>,
+    ) -> Result<(), Broken> {
         let (clients, mut context) = self.context();
-        let acknowledged = clients[client].answer(token, answer, context.now_ms, &mut context.lent);
+        let acknowledged = clients[client].answer(token, answer, hint, context.now_ms, &mut context.lent);
         let acknowledged =
             acknowledged.map_err(|what| Broken { invariant: "every request is answered", what })?;
         if let Some(acknowledged) = acknowledged {
@@ -377,7 +400,7 @@ impl World {
         if node.process.is_none() || node.incarnation != incarnation {
             return Ok(());
         }
-        let is_write = !matches!(node.queue.jobs.front(), Some(Job::Piece { .. }) | None);
+        let is_write = !matches!(node.queue.jobs.front(), Some(Job::Piece(_)) | None);
         if is_write && node.queue.fails {
             // What a failed sync leaves on the disk is anybody's guess; the replica must stop.
             self.counts.disk_failures += 1;
@@ -385,65 +408,69 @@ impl World {
             return Ok(());
         }
         match node.queue.jobs.pop_front() {
-            Some(Job::Write { number, write }) => {
+            Some(Job::Write(Write { number, write })) => {
                 self.counts.installed += u64::from(write.install.is_some());
-                node.disk.write(*write);
+                node.disk.write(write);
                 self.input(id, Input::Persisted(number))
             }
             Some(Job::Save(snapshot)) => {
                 let meta = snapshot.meta.clone();
                 node.disk.save(snapshot);
-                self.input(id, Input::Saved(meta))
+                self.input(id, Input::SnapshotSaved(meta))
             }
-            Some(Job::Piece { to, stamp, offset }) => {
-                match node.disk.piece(stamp, offset, self.setup.chunk_bytes) {
-                    Some(piece) => self.input(id, Input::Piece(to, piece)),
-                    None => Ok(()),
-                }
-            }
+            Some(Job::Piece(wanted)) => match node.disk.piece(&wanted, self.setup.chunk_bytes) {
+                Some(piece) => self.input(id, Input::Piece { to: wanted.to, piece }),
+                None => Ok(()),
+            },
             None => Ok(()),
         }
     }
 
     fn task_due(&mut self, id: ReplicaId, incarnation: u64) -> Result<(), Broken> {
         let node = self.nodes.get_mut(&id).expect("it exists");
-        let Some(process) = node.process.as_mut().filter(|_| node.incarnation == incarnation) else {
-            return Ok(());
-        };
-        match process.tasks.pop_front() {
-            Some(Task::Apply(entries)) => entries.iter().try_for_each(|entry| self.apply(id, entry)),
-            Some(Task::Restore(Snapshot { meta, state })) => {
-                let restored = process.machine.restore(state, meta.stamp);
-                restored.map_err(|error| Broken {
-                    invariant: "a snapshot can be read",
-                    what: error.to_string(),
-                })?;
-                let content = process.register.with(Clone::clone);
-                let hash = process.machine.hash();
-                self.see(id, &Seen::Restored(&meta, &content))?;
-                self.see(id, &Seen::Hashed(meta.stamp, hash))
-            }
-            Some(Task::Snapshot(meta)) => {
-                let (state, hash) = (process.machine.marshal(), process.machine.hash());
-                self.see(id, &Seen::Hashed(meta.stamp, hash))?;
-                self.give_disk(id, Job::Save(Snapshot { meta, state }))
-            }
-            None => Ok(()),
+        let is_current = node.incarnation == incarnation;
+        let Some(process) = node.process.as_mut().filter(|_| is_current) else { return Ok(()) };
+        let Some(task) = process.tasks.pop_front() else { return Ok(()) };
+        let performed = process.program.perform(task.clone());
+        let report = performed
+            .map_err(|error| Broken { invariant: "a snapshot can be read", what: error.to_string() })?;
+        process.applied_bytes += report.bytes;
+        let applied = Input::Applied(process.applied_bytes);
+        self.look_at(id, &task)?;
+        for (token, answer) in report.answers {
+            self.answer(id, token, &answer);
         }
+        if let Some(snapshot) = report.snapshot {
+            self.give_disk(id, Job::Save(snapshot));
+        }
+        self.input(id, applied)
     }
 
-    fn apply(&mut self, id: ReplicaId, entry: &Entry) -> Result<(), Broken> {
-        let Some(process) = self.nodes.get_mut(&id).and_then(|node| node.process.as_mut()) else {
-            return Ok(());
-        };
-        let applied = process.machine.apply(entry);
-        let hash = entry.stamp.seq.is_multiple_of(HASH_EVERY).then(|| process.machine.hash());
+    /// Shows the invariants what the program holds after a task.
+    fn look_at(&mut self, id: ReplicaId, task: &Task) -> Result<(), Broken> {
+        let Some(process) = self.node(id).process.as_mut() else { return Ok(()) };
         let register = process.register.clone();
-        register.with(|content| self.see(id, &Seen::Applied(entry, content)))?;
-        if let Some(hash) = hash {
-            self.see(id, &Seen::Hashed(entry.stamp, hash))?;
+        let is_hashed = match task {
+            Task::Apply(entries) => entries.iter().any(|entry| entry.stamp.seq.is_multiple_of(HASH_EVERY)),
+            Task::Restore(..) | Task::Snapshot(_) => true,
+            Task::View(..) => false,
+        };
+        let hashed = is_hashed.then(|| process.program.hash());
+        match task {
+            Task::Apply(entries) => {
+                for entry in entries {
+                    register.with(|content| self.see(id, &Seen::Applied(entry, content)))?;
+                }
+            }
+            Task::Restore(meta, _) => {
+                register.with(|content| self.see(id, &Seen::Restored(meta, content)))?
+            }
+            Task::Snapshot(_) | Task::View(..) => {}
         }
-        self.input(id, Input::Applied(entry.stamp, applied))
+        match hashed {
+            Some((stamp, hash)) => self.see(id, &Seen::Hashed(stamp, hash)),
+            None => Ok(()),
+        }
     }
 
     /// Shows the invariants what each of these replicas holds in the end.
@@ -476,7 +503,7 @@ struct Lent<'a> {
 
 /// A member of a simulated group.
 pub fn member(id: ReplicaId, voter: bool) -> Member {
-    Member { id, address: format!("replica-{id}"), voter }
+    Member { id, address: address(id), voter }
 }
 
 impl Event {

@@ -7,7 +7,7 @@ use super::super::types::StateError;
 use super::program::Program;
 use super::replica::{ReplicaConfig, ReplicaCore};
 use super::waiting::{Ticket, Waiting};
-use crate::consensus::{Core, Membership, RestoreError, Restored};
+use crate::consensus::{Config, Core, Membership, RestoreError, Restored};
 use std::sync::Arc;
 
 /// Both halves of a replica.
@@ -40,6 +40,20 @@ pub fn boot<T: Ticket>(
     founding: Membership,
     now_ms: u64,
 ) -> Result<Boot<T>, BootError> {
+    let bounds = config.consensus();
+    boot_within(config, bounds, service, recovered, founding, now_ms)
+}
+
+/// [`boot`] with bounds of one's own for messages, windows and what is kept in memory. Small ones make a simulator meet
+/// the rare cases. Identity, timers and seed are those of `config`.
+pub fn boot_within<T: Ticket>(
+    config: ReplicaConfig,
+    bounds: Config,
+    service: Arc<dyn Service>,
+    recovered: Recovered,
+    founding: Membership,
+    now_ms: u64,
+) -> Result<Boot<T>, BootError> {
     let mut machine = Machine::new(service, ReplyLimits::default());
     let mut snapshot = None;
     if let Some(saved) = recovered.snapshot {
@@ -54,7 +68,9 @@ pub fn boot<T: Ticket>(
         membership: founding,
         applied,
     };
-    let core = Core::new(config.consensus(), restored, now_ms)?;
+    let Config { id, election_timeout_ms, heartbeat_ms, rng_seed, .. } = config.consensus();
+    let consensus = Config { id, election_timeout_ms, heartbeat_ms, rng_seed, ..bounds };
+    let core = Core::new(consensus, restored, now_ms)?;
     let waiting = Waiting::default();
     Ok(Boot {
         core: ReplicaCore::new(core, config, waiting.clone(), applied, now_ms),

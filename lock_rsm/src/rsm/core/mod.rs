@@ -41,7 +41,7 @@ mod waiting;
 mod tests;
 
 pub use super::state::{Applied, Command, Machine, Outcome, REGISTER_CLIENT, ReplyLimits, state_hash};
-pub use boot::{Boot, BootError, boot};
+pub use boot::{Boot, BootError, boot, boot_within};
 pub use effects::{Effects, Task, Write};
 pub use input::{Input, Proposal, Stop};
 pub use numbers::{REQUEST_SPAN, RequestNumbers};

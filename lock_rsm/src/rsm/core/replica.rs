@@ -7,7 +7,9 @@ use super::head_start::HeadStart;
 use super::incoming::Incoming;
 use super::input::{Input, Proposal, Stop};
 use super::waiting::{Ticket, Waiting};
-use crate::consensus::{Body, Config, Core, Message, ReplicaId, Role};
+use crate::consensus::{
+    Body, Config, Core, Membership, MembershipError, Message, ReplicaId, Role, Viewstamp,
+};
 use std::collections::VecDeque;
 
 /// Bytes of committed entries that may wait to be applied before this replica takes no more.
@@ -142,6 +144,15 @@ impl<T: Ticket> ReplicaCore<T> {
     /// The consensus core, to look at.
     pub fn consensus(&self) -> &Core {
         &self.core
+    }
+
+    /// Proposes a membership as it stands: [`Core::propose_membership`].
+    pub fn propose_membership(
+        &mut self,
+        now_ms: u64,
+        membership: Membership,
+    ) -> Result<Viewstamp, MembershipError> {
+        self.core.propose_membership(now_ms, membership)
     }
 
     /// Whether a majority follows this replica as the master. What guards everything that only a master may say, together
