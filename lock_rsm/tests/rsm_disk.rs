@@ -6,8 +6,8 @@ mod rsm_support;
 
 use lock_rsm::consensus::{Membership, Viewstamp};
 use lock_rsm::rsm::{
-    DiskStore, LogWrite, Replica, ReplicaOptions, RsmClient, RsmClientOptions, Snapshot, SnapshotPiece,
-    Store, StoreError,
+    DiskStore, LogWrite, Replica, ReplicaOptions, RsmClient, RsmClientOptions, SaveSnapshot, SavedSnapshot,
+    Snapshot, SnapshotPiece, Store, StoreError,
 };
 use rpc::{ServerBuilder, ServerOptions};
 use rsm_support::{ADD, Counter, PATIENCE, free_addresses, start_replica};
@@ -39,9 +39,12 @@ impl Store for FailingDisk {
     fn form(&mut self, founding: &Membership) -> Result<(), StoreError> {
         self.disk.form(founding)
     }
-    fn save_snapshot(&mut self, snapshot: &Snapshot) -> Result<(), StoreError> {
-        self.check()?;
+    fn save_snapshot(&mut self, snapshot: Snapshot) -> SaveSnapshot {
         self.disk.save_snapshot(snapshot)
+    }
+    fn snapshot_saved(&mut self, saved: SavedSnapshot) -> Result<(), StoreError> {
+        self.check()?;
+        self.disk.snapshot_saved(saved)
     }
     fn snapshot_piece(
         &mut self,

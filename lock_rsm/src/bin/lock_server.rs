@@ -47,6 +47,9 @@ struct Args {
     /// Take orders of tests (breakpoints, partitions) on this port of the loopback address; `next` is the port after ME's
     #[arg(long, value_name = "PORT")]
     test_port: Option<String>,
+    /// Take a snapshot and drop the log it covers after this many commands
+    #[arg(long, value_name = "COMMANDS", value_parser = clap::value_parser!(u64).range(1..))]
+    snapshot_after: Option<u64>,
 }
 
 fn main() -> ExitCode {
@@ -79,6 +82,9 @@ async fn serve(args: Args) -> Result<(), Box<dyn std::error::Error>> {
     service.register_unreplicated(&mut server);
     let data = args.data.unwrap_or_else(|| format!("lock_server-{}.data", args.me).into());
     let mut options = ReplicaOptions::new(&group.master, &group.me, &group.members, data);
+    if let Some(commands) = args.snapshot_after {
+        options.limits.snapshot_after_entries = commands;
+    }
     options.on_view = Some(Arc::new(|view: &View, _| announce(view)));
     options.test_port = test_port;
 

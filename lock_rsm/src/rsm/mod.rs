@@ -26,7 +26,10 @@ pub use client::{RsmClient, RsmClientOptions, RsmError, replica_status};
 pub use formation::FormationError;
 pub use replica::{CommandRefused, Replica, ReplicaFailure, StartError};
 pub use service::Service;
-pub use store::{DiskStore, Identity, LogWrite, Recovered, Snapshot, SnapshotPiece, Store, StoreError};
+pub use store::{
+    DiskStore, Identity, LogWrite, Recovered, SaveSnapshot, SavedSnapshot, Snapshot, SnapshotPiece, Store,
+    StoreError,
+};
 pub use types::{
     Limits, NOT_MASTER, ReplicaOptions, ReplicaStatus, StateError, Timers, View, ViewHook, procs,
 };

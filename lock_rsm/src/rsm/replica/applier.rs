@@ -79,7 +79,7 @@ impl Hand {
         }
         if let Some(snapshot) = report.snapshot {
             // A writer that is gone has reported why.
-            let _ = self.writer.send(Job::Save(snapshot));
+            let _ = self.writer.send(Job::Save { snapshot, back: self.writer.clone() });
         }
     }
 }

@@ -1,9 +1,10 @@
 //! The thread that owns the store: it writes what the core wants durable, many batches with one sync.
 
 use super::super::core::Write;
-use super::super::store::{LogWrite, Snapshot, SnapshotPiece, Store, StoreError};
+use super::super::store::{LogWrite, SavedSnapshot, Snapshot, SnapshotPiece, Store, StoreError};
 use super::driver::Internal;
 use crate::consensus::SnapshotWanted;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -19,7 +20,14 @@ pub(super) enum Job {
     /// A batch of the core's effects.
     Write(Write),
     /// A snapshot of the replica's own state.
-    Save(Snapshot),
+    Save {
+        /// What to write.
+        snapshot: Snapshot,
+        /// Where the thread that writes it reports: into this queue. It keeps the writer alive until it is done.
+        back: Sender<Job>,
+    },
+    /// That snapshot is on disk, or is not.
+    Saved(Result<SavedSnapshot, StoreError>),
     /// Read a piece of the latest snapshot for a slave.
     Piece(SnapshotWanted),
 }
@@ -91,7 +99,8 @@ impl Work {
                     }
                     self.write(last, group)?;
                 }
-                Job::Save(snapshot) => self.save(&snapshot)?,
+                Job::Save { snapshot, back } => self.save(snapshot, back)?,
+                Job::Saved(saved) => self.saved(saved?)?,
                 Job::Piece(wanted) => self.piece(&wanted)?,
             }
         }
@@ -105,10 +114,25 @@ impl Work {
         self.store.mark()
     }
 
-    fn save(&mut self, snapshot: &Snapshot) -> Result<(), StoreError> {
-        self.store.save_snapshot(snapshot)?;
+    /// Has the snapshot written by a thread of its own, so that the log's writes need not wait for it. Its entries were
+    /// written before: it comes behind them in the queue, and so does what puts it in force.
+    fn save(&mut self, snapshot: Snapshot, back: Sender<Job>) -> Result<(), StoreError> {
+        let save = self.store.save_snapshot(snapshot);
+        let work = move || {
+            let died = |_| Err(StoreError::thread("the thread that writes a snapshot died"));
+            let saved = catch_unwind(AssertUnwindSafe(save)).unwrap_or_else(died);
+            // A writer that is gone has reported why.
+            let _ = back.send(Job::Saved(saved));
+        };
+        let spawned = std::thread::Builder::new().name("rsm-snapshot".into()).spawn(work);
+        spawned.map(drop).map_err(|error| StoreError::thread(format!("no thread for a snapshot: {error}")))
+    }
+
+    fn saved(&mut self, saved: SavedSnapshot) -> Result<(), StoreError> {
+        let meta = saved.meta.clone();
+        self.store.snapshot_saved(saved)?;
         self.settled = false;
-        self.report(Internal::SnapshotSaved(snapshot.meta.clone()));
+        self.report(Internal::SnapshotSaved(meta));
         Ok(())
     }
 
@@ -123,5 +147,122 @@ impl Work {
     fn report(&self, event: Internal) {
         // A driver that is gone needs no reports.
         let _ = self.driver.send(event);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::consensus::{Membership, SnapshotMeta, Viewstamp};
+    use crate::rsm::store::SaveSnapshot;
+    use bytes::Bytes;
+    use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+
+    /// A disk on which a snapshot takes until the test lets it end.
+    struct SlowSnapshots {
+        go_on: Option<Receiver<Result<(), StoreError>>>,
+        in_force: Sender<Viewstamp>,
+    }
+
+    impl Store for SlowSnapshots {
+        fn write(&mut self, _: Vec<LogWrite>) -> Result<(), StoreError> {
+            Ok(())
+        }
+        fn form(&mut self, _: &Membership) -> Result<(), StoreError> {
+            Ok(())
+        }
+        fn save_snapshot(&mut self, snapshot: Snapshot) -> SaveSnapshot {
+            let go_on = self.go_on.take().expect("the test saves one");
+            Box::new(move || {
+                go_on.recv().expect("the test lets it end")?;
+                Ok(SavedSnapshot { meta: snapshot.meta, generation: 1, len: 0, hash: 0 })
+            })
+        }
+        fn snapshot_saved(&mut self, saved: SavedSnapshot) -> Result<(), StoreError> {
+            self.in_force.send(saved.meta.stamp).expect("the test looks");
+            Ok(())
+        }
+        fn snapshot_piece(
+            &mut self,
+            _: Option<Viewstamp>,
+            _: u64,
+        ) -> Result<Option<SnapshotPiece>, StoreError> {
+            Ok(None)
+        }
+        fn mark(&mut self) -> Result<(), StoreError> {
+            Ok(())
+        }
+        fn settle(&mut self) -> Result<(), StoreError> {
+            Ok(())
+        }
+    }
+
+    struct Bench {
+        writer: Writer,
+        go_on: Sender<Result<(), StoreError>>,
+        in_force: Receiver<Viewstamp>,
+        reports: UnboundedReceiver<Internal>,
+    }
+
+    fn bench() -> Bench {
+        let (go_on, wait) = channel();
+        let (tell, in_force) = channel();
+        let (report, reports) = unbounded_channel();
+        let store = SlowSnapshots { go_on: Some(wait), in_force: tell };
+        let writer = spawn(Box::new(store), report).unwrap();
+        let meta = SnapshotMeta { stamp: Viewstamp::new(1, 9), membership: Membership::default() };
+        let snapshot = Snapshot { meta, state: Bytes::new() };
+        writer.jobs.send(Job::Save { snapshot, back: writer.jobs.clone() }).unwrap();
+        Bench { writer, go_on, in_force, reports }
+    }
+
+    #[test]
+    fn log_writes_go_on_while_a_snapshot_is_written() {
+        let Bench { writer, go_on, in_force, mut reports } = bench();
+        for number in 1..=100 {
+            writer.jobs.send(Job::Write(Write { number, write: LogWrite::default() })).unwrap();
+        }
+        let mut persisted = 0;
+        while persisted < 100 {
+            match reports.blocking_recv().unwrap() {
+                Internal::Persisted(number) => persisted = number,
+                _ => panic!("nothing but writes has come to an end yet"),
+            }
+        }
+        assert!(in_force.try_recv().is_err(), "the snapshot is still being written");
+        go_on.send(Ok(())).unwrap();
+        assert_eq!(in_force.recv().unwrap(), Viewstamp::new(1, 9));
+        assert!(
+            matches!(reports.blocking_recv(), Some(Internal::SnapshotSaved(meta)) if meta.stamp.seq == 9)
+        );
+        drop(writer.jobs);
+        writer.thread.join().unwrap();
+    }
+
+    #[test]
+    fn the_writer_ends_only_when_the_snapshot_is_written() {
+        let Bench { writer, go_on, in_force, .. } = bench();
+        drop(writer.jobs);
+        assert!(in_force.try_recv().is_err());
+        go_on.send(Ok(())).unwrap();
+        writer.thread.join().unwrap();
+        assert_eq!(in_force.recv().unwrap(), Viewstamp::new(1, 9));
+    }
+
+    #[test]
+    fn a_snapshot_that_cannot_be_written_stops_the_replica() {
+        let Bench { writer, go_on, mut reports, .. } = bench();
+        go_on.send(Err(StoreError::thread("the disk is gone"))).unwrap();
+        assert!(matches!(reports.blocking_recv(), Some(Internal::StoreFailed(_))));
+        writer.thread.join().unwrap();
+        assert!(writer.jobs.send(Job::Write(Write { number: 1, write: LogWrite::default() })).is_err());
+    }
+
+    #[test]
+    fn a_snapshot_whose_thread_dies_stops_the_replica() {
+        let Bench { writer, go_on, mut reports, .. } = bench();
+        drop(go_on); // it panics
+        assert!(matches!(reports.blocking_recv(), Some(Internal::StoreFailed(_))));
+        writer.thread.join().unwrap();
     }
 }

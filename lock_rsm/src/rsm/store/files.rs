@@ -56,7 +56,7 @@ impl Format {
         match fs::read_to_string(&path) {
             Ok(text) => parse(dir, &text).map(Some),
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                refuse_foreign(dir)?;
+                refuse_filled(dir)?;
                 Ok(None)
             }
             Err(error) if error.kind() == ErrorKind::InvalidData => {
@@ -78,7 +78,11 @@ impl Format {
 fn parse(dir: &Path, text: &str) -> Result<Format, StoreError> {
     let mut lines = text.lines();
     if lines.next() != Some(KIND) {
-        return Err(StoreError::Foreign { dir: dir.to_owned() });
+        return Err(if is_ours(dir) {
+            StoreError::damaged(dir, "its FORMAT file is not one of a lock replica")
+        } else {
+            StoreError::Foreign { dir: dir.to_owned() }
+        });
     }
     let mut field = |name: &str| {
         let line =
@@ -105,14 +109,23 @@ fn parse(dir: &Path, text: &str) -> Result<Format, StoreError> {
 }
 
 /// A directory without FORMAT must be empty but for what taking its lock and an interrupted first write leave.
-fn refuse_foreign(dir: &Path) -> Result<(), StoreError> {
+fn refuse_filled(dir: &Path) -> Result<(), StoreError> {
     for entry in fs::read_dir(dir).map_err(|source| StoreError::io(dir, source))? {
         let name = entry.map_err(|source| StoreError::io(dir, source))?.file_name();
         if name != LOCK && name != "FORMAT.new" {
-            return Err(StoreError::Foreign { dir: dir.to_owned() });
+            return Err(if is_ours(dir) {
+                StoreError::damaged(dir, "its FORMAT file is gone")
+            } else {
+                StoreError::Foreign { dir: dir.to_owned() }
+            });
         }
     }
     Ok(())
+}
+
+/// Whether a directory whose FORMAT says nothing was one of ours.
+fn is_ours(dir: &Path) -> bool {
+    dir.join(super::watermark::FILE).is_file()
 }
 
 /// Replaces `path` as a whole: after a crash it has the old or the new content.

@@ -8,23 +8,35 @@
 //! | `LOCK` | held by the process that uses the directory |
 //! | `FORMAT` | text: kind, version, group, whether the directory is complete |
 //! | `WATERMARK` | a lower bound of what is known to be on disk, to recognise a log that lost its end |
-//! | `store/` | the `fjall` store; every value is sealed with [`rpc::record`] |
+//! | `PROGRESS` | the same, noted after every write and never waited for |
+//! | `store/` | the `fjall` store of log, promises and identity; every value is sealed with [`rpc::record`] |
+//! | `snapshots/` | the snapshot that the store names |
+//!
+//! `docs/on-disk-format.md` has it byte by byte.
 
 mod disk;
 mod files;
+mod keys;
 mod log_record;
+mod mirror;
+mod progress;
+mod reader;
+mod snapshots;
 mod watermark;
 
 #[cfg(test)]
 mod tests;
 
 pub use disk::DiskStore;
-pub(super) use disk::cluster_id;
 
+use super::state::state_hash;
 use crate::consensus::{Entry, HardState, Membership, ReplicaId, SnapshotMeta, Viewstamp};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
+
+const RECORD_VERSION: u8 = 1;
+const STORE_DIR: &str = "store";
 
 /// Who a data directory belongs to, for ever.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -95,14 +107,32 @@ pub struct SnapshotPiece {
     pub done: bool,
 }
 
+/// A snapshot that is on disk and not in force yet. As stored: in the order of the fields.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavedSnapshot {
+    /// What it stands for.
+    pub meta: SnapshotMeta,
+    /// Which one it is; every snapshot written in a directory has a greater one than those before.
+    pub generation: u64,
+    /// Bytes of the state.
+    pub len: u64,
+    /// 64-bit FNV-1a of the state.
+    pub hash: u64,
+}
+
+/// The slow part of saving a snapshot, to be run on any thread while the store goes on working.
+pub type SaveSnapshot = Box<dyn FnOnce() -> Result<SavedSnapshot, StoreError> + Send>;
+
 /// A replica's disk. All writes are durable when the call returns; after a failed write the store is of no more use.
 pub trait Store: Send + 'static {
     /// Writes batches, in order, with as few syncs as it can.
     fn write(&mut self, batches: Vec<LogWrite>) -> Result<(), StoreError>;
     /// Records the founding membership.
     fn form(&mut self, founding: &Membership) -> Result<(), StoreError>;
-    /// Stores a snapshot of the replica's own state and drops the log it covers.
-    fn save_snapshot(&mut self, snapshot: &Snapshot) -> Result<(), StoreError>;
+    /// Gives back what writes a snapshot of the replica's own state to the disk, durably, without holding up the log.
+    fn save_snapshot(&mut self, snapshot: Snapshot) -> SaveSnapshot;
+    /// Puts in force what [`save_snapshot`](Self::save_snapshot)'s work gave, and drops the log it covers.
+    fn snapshot_saved(&mut self, saved: SavedSnapshot) -> Result<(), StoreError>;
     /// A piece of the latest snapshot: from `offset` when it is still the one at `stamp`, else from its start.
     fn snapshot_piece(
         &mut self,
@@ -163,12 +193,18 @@ pub enum StoreError {
         what: String,
     },
     /// The system refused.
-    #[error("{path}: {source}")]
+    #[error("{path}: {source}; see to the disk, its room and the permissions, then start again")]
     Io {
         /// The file or directory.
         path: PathBuf,
         /// What the system said.
         source: std::io::Error,
+    },
+    /// A snapshot cannot be written for want of a thread.
+    #[error("{what}; the replica stops, because its log would grow without bound")]
+    Thread {
+        /// What happened.
+        what: String,
     },
     /// The embedded store failed while in use.
     #[error(
@@ -187,7 +223,16 @@ impl StoreError {
         StoreError::Io { path: path.to_owned(), source }
     }
 
+    pub(super) fn thread(what: impl Into<String>) -> StoreError {
+        StoreError::Thread { what: what.into() }
+    }
+
     fn damaged(dir: &Path, what: impl Into<String>) -> StoreError {
         StoreError::Damaged { dir: dir.to_owned(), what: what.into() }
     }
+}
+
+/// A group is named by the members that founded it: their identities are random.
+pub(super) fn cluster_id(founding: &Membership) -> u64 {
+    state_hash(&rpc::codec::encode(founding))
 }

@@ -3,6 +3,9 @@
 //! A store that finds its log torn cuts the torn end, which is right after a crash and wrong after damage in the middle:
 //! everything behind it would silently be gone, promises included. The watermark tells the two apart. It is written
 //! after every change of the promises and otherwise at most once a second, so it costs nothing in normal work.
+//!
+//! What it does not cover yet, [`super::progress`] covers as long as the system did not lose its power. What remains is a
+//! log damaged within the last second before a power failure: that cannot be told from a torn end.
 
 use super::StoreError;
 use super::files::replace_file;
@@ -13,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 const VERSION: u8 = 1;
-const FILE: &str = "WATERMARK";
+pub(super) const FILE: &str = "WATERMARK";
 const EVERY: Duration = Duration::from_secs(1);
 
 /// What was certainly on disk when it was written.
@@ -25,7 +28,7 @@ pub(super) struct Mark {
 
 impl Mark {
     /// What of this mark is missing in a store that has `found`, in words.
-    fn missing_in(&self, found: &Mark) -> Option<String> {
+    pub(super) fn missing_in(&self, found: &Mark) -> Option<String> {
         let (promised, has) = (self.hard_state, found.hard_state);
         let vote_lost =
             promised.view == has.view && promised.voted_for.is_some() && promised.voted_for != has.voted_for;
@@ -72,7 +75,10 @@ impl Watermark {
         let mark =
             read(&bytes).ok_or_else(|| StoreError::damaged(dir, "its WATERMARK file is unreadable"))?;
         if let Some(missing) = mark.missing_in(found) {
-            return Err(StoreError::damaged(dir, missing));
+            return Err(StoreError::damaged(
+                dir,
+                format!("store/ is not what its WATERMARK says: {missing}"),
+            ));
         }
         Ok(Watermark { path, written: mark, written_at: Instant::now() })
     }

@@ -1,6 +1,10 @@
 //! The store on a real disk: what it keeps, what it refuses, and what it says then.
 
-use super::disk::CHUNK_BYTES;
+mod damage;
+mod format;
+mod snapshots;
+
+use super::snapshots::CHUNK_BYTES;
 use super::{DiskStore, LogWrite, Recovered, Snapshot, Store, StoreError};
 use crate::consensus::{Entry, HardState, Member, Membership, Payload, SnapshotMeta, Viewstamp};
 use bytes::Bytes;
@@ -53,6 +57,12 @@ fn refusal(dir: &Path) -> String {
     assert!(message.contains(&dir.display().to_string()), "names the directory: {message}");
     assert!(!message.contains('\n'), "one line: {message}");
     message
+}
+
+/// Saves a snapshot of the replica's own state.
+fn save(store: &mut DiskStore, snapshot: &Snapshot) {
+    let work = store.save_snapshot(snapshot.clone());
+    store.snapshot_saved(work().unwrap()).unwrap();
 }
 
 fn seqs(recovered: &Recovered) -> Vec<(u64, u64)> {
@@ -130,9 +140,9 @@ fn a_snapshot_takes_the_place_of_the_log_it_covers() {
     {
         let (mut store, _) = open(dir.path());
         store.write(vec![append(entries(1, 1..=5))]).unwrap();
-        store.save_snapshot(&snapshot(1, 2, 10)).unwrap();
-        store.save_snapshot(&large).unwrap();
-        store.save_snapshot(&snapshot(1, 1, 10)).unwrap();
+        save(&mut store, &snapshot(1, 2, 10));
+        save(&mut store, &large);
+        save(&mut store, &snapshot(1, 1, 10));
         store.settle().unwrap();
     }
     let recovered = reopen(dir.path());
@@ -189,7 +199,7 @@ fn pieces_make_up_the_snapshot() {
     assert_eq!(store.snapshot_piece(None, 0).unwrap(), None);
     for len in [0, 1, CHUNK_BYTES, 2 * CHUNK_BYTES + 5] {
         let whole = snapshot(1, 1 + len as u64, len);
-        store.save_snapshot(&whole).unwrap();
+        save(&mut store, &whole);
         let mut state = Vec::new();
         loop {
             let stamp = (!state.is_empty()).then_some(whole.meta.stamp);
@@ -357,5 +367,5 @@ fn log_holes_are_refused() {
         store.write(vec![append(entries(1, 1..=5))]).unwrap();
         store.write(vec![append(entries(1, 7..=9))]).unwrap();
     }
-    assert!(refusal(dir.path()).contains("its log has a hole between 1.5 and 1.7"));
+    assert!(refusal(dir.path()).contains("the log in its store/ has a hole between 1.5 and 1.7"));
 }
