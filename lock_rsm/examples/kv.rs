@@ -1,23 +1,10 @@
 //! A replicated key-value store that knows nothing of locks, in a page of code.
 //!
-//! Three terminals, one replica each; the first is the first master:
-//!
-//! ```text
-//! cargo run -p lock_rsm --example kv -- server 4001 4001 --members 4001,4002,4003
-//! cargo run -p lock_rsm --example kv -- server 4001 4002 --members 4001,4002,4003
-//! cargo run -p lock_rsm --example kv -- server 4001 4003 --members 4001,4002,4003
-//! ```
-//!
-//! A fourth. Kill any one replica, the master included, and go on:
-//!
-//! ```text
-//! cargo run -p lock_rsm --example kv -- put 4001,4002,4003 colour blue
-//! cargo run -p lock_rsm --example kv -- get 4001,4002,4003 colour
-//! ```
+//! README says how to start three of them.
 
 use clap::Parser;
 use lock_rsm::rsm::{
-    Replica, ReplicaOptions, RsmClient, RsmClientOptions, RsmError, Service, StateError, View, replica_status,
+    Replica, ReplicaOptions, RsmClient, RsmClientOptions, RsmError, Service, StateError, View,
 };
 use parking_lot::Mutex;
 use rpc::{CallInfo, Register, ServerBuilder, ServerOptions, typed};
@@ -70,8 +57,6 @@ enum Command {
     Put { replicas: String, key: String, value: String },
     /// Print the value of KEY.
     Get { replicas: String, key: String },
-    /// Print where the replicas stand.
-    Status { replicas: String },
 }
 
 #[tokio::main]
@@ -93,16 +78,6 @@ async fn main() -> Result<(), Box<dyn Error>> {
         Command::Get { replicas, key } => {
             let value: Option<String> = connect(&replicas).await?.invoke(GET, &key, TIMEOUT).await?;
             println!("{}", value.ok_or_else(|| format!("{key} is not set"))?);
-        }
-        Command::Status { replicas } => {
-            for replica in replicas.split(',') {
-                match replica_status(replica, TIMEOUT).await {
-                    Ok(status) => {
-                        println!("{replica} {} at {}, {}", status.role, status.viewstamp, status.view)
-                    }
-                    Err(error) => println!("{replica} {error}"),
-                }
-            }
         }
     }
     Ok(())

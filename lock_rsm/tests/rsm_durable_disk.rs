@@ -13,7 +13,7 @@ use lock_rsm::rsm::{
 use parking_lot::Mutex;
 use rpc::{ServerBuilder, ServerOptions};
 use rsm_support::{Counter, GET, ONCE, PATIENCE, PUT, eventually, free_addresses, start_replica};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tempfile::TempDir;
 
@@ -52,8 +52,8 @@ struct FailingDisk {
     plan: Arc<Mutex<Plan>>,
 }
 
-fn error(dir: &PathBuf) -> StoreError {
-    StoreError::Write { dir: dir.clone(), what: "Input/output error".into() }
+fn error(dir: &Path) -> StoreError {
+    StoreError::Write { dir: dir.to_owned(), what: "Input/output error".into() }
 }
 
 impl FailingDisk {

@@ -40,17 +40,17 @@ impl Mirror {
             mirror.put_back()?;
         }
         remove(&mirror.stale())?;
-        remove(&mirror.new())?;
+        remove(&mirror.fresh())?;
         if !mirror.store().is_dir() {
             return Err(StoreError::damaged(dir, "its store/ is gone"));
         }
-        if let Err(error) = copy_tree(&mirror.store(), &mirror.new(), false) {
+        if let Err(error) = copy_tree(&mirror.store(), &mirror.fresh(), false) {
             // On a full disk the half copy would be in the way of whoever makes room.
-            let _ = fs::remove_dir_all(mirror.new());
+            let _ = fs::remove_dir_all(mirror.fresh());
             return Err(error);
         }
         mirror.rename(&mirror.store(), &mirror.before())?;
-        mirror.rename(&mirror.new(), &mirror.store())?;
+        mirror.rename(&mirror.fresh(), &mirror.store())?;
         Ok(mirror)
     }
 
@@ -76,7 +76,7 @@ impl Mirror {
         self.dir.join(STORE_DIR)
     }
 
-    fn new(&self) -> PathBuf {
+    fn fresh(&self) -> PathBuf {
         self.dir.join("store.new")
     }
 
