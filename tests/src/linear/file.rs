@@ -54,6 +54,30 @@ impl AnyHistory {
         }
     }
 
+    /// What it is a history of.
+    pub fn name(&self) -> &'static str {
+        match self {
+            AnyHistory::Registers(..) => "registers",
+            AnyHistory::Guards(..) => "guards",
+            AnyHistory::LockTable(..) => "lock_table",
+            AnyHistory::Ids(..) => "ids",
+        }
+    }
+
+    /// Adds what another recorder saw of the same service.
+    ///
+    /// # Panics
+    /// If it is a history of something else.
+    pub fn join(&mut self, other: AnyHistory) {
+        match (self, other) {
+            (AnyHistory::Registers(_, all), AnyHistory::Registers(_, more)) => all.join(more),
+            (AnyHistory::Guards(_, all), AnyHistory::Guards(_, more)) => all.join(more),
+            (AnyHistory::LockTable(_, all), AnyHistory::LockTable(_, more)) => all.join(more),
+            (AnyHistory::Ids(_, all), AnyHistory::Ids(_, more)) => all.join(more),
+            (all, more) => panic!("a history of {} does not go with one of {}", more.name(), all.name()),
+        }
+    }
+
     /// Writes it to a file.
     pub fn write(&self, path: &Path) -> Result<(), FileError> {
         let failed = |source| FileError::Io { path: path.to_owned(), source };

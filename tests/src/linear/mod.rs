@@ -47,6 +47,8 @@
 //!
 //! A history can be written to a file ([`AnyHistory::write`]) and checked again with `yfs_linear check FILE`.
 //!
+//! [`live`] runs real processes under faults and checks them.
+//!
 //! # Another model
 //!
 //! One file in [`models`] that implements [`Model`], and one line in [`AnyHistory`]. Keep the state of one key small: the
@@ -57,6 +59,7 @@ mod checker;
 mod file;
 mod history;
 mod list;
+pub mod live;
 mod model;
 pub mod models;
 mod recorder;
