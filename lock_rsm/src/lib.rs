@@ -7,5 +7,7 @@
 
 pub mod consensus;
 pub mod locks;
+#[cfg(feature = "planted")]
+pub mod planted;
 pub mod programs;
 pub mod rsm;

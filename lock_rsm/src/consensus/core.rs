@@ -9,6 +9,8 @@ use super::rng::Rng;
 use super::role::RoleState;
 use super::snapshot::Incoming;
 use super::types::{Entry, HardState, Membership, Payload, ReplicaId, Restored, Role, ViewInfo, Viewstamp};
+#[cfg(feature = "planted")]
+use crate::planted::{self, Bug};
 use std::collections::VecDeque;
 
 /// One replica's consensus state machine.
@@ -76,6 +78,11 @@ impl Core {
             let (applied, from, to) = (restored.applied, snapshot_seq, log.last().seq);
             return Err(RestoreError::Applied { applied, from, to });
         }
+        #[cfg(feature = "planted")]
+        let restored = match planted::has(Bug::ForgetPromise) {
+            true => Restored { hard_state: HardState { voted_for: None, ..restored.hard_state }, ..restored },
+            false => restored,
+        };
         let mut core = Core {
             rng: Rng::new(config.rng_seed),
             now_ms,
@@ -227,6 +234,12 @@ impl Core {
         for entry in self.log.range(self.delivered + 1, self.committed) {
             self.unsnapshotted_bytes += entry.size_bytes();
             self.outputs.committed.push(entry.clone());
+        }
+        #[cfg(feature = "planted")]
+        if planted::has(Bug::ApplyOutOfOrder)
+            && let [.., first, second] = self.outputs.committed.as_mut_slice()
+        {
+            std::mem::swap(&mut first.payload, &mut second.payload);
         }
         self.delivered = self.committed;
     }

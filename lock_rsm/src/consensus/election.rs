@@ -4,6 +4,8 @@ use super::core::Core;
 use super::message::Body;
 use super::role::RoleState;
 use super::types::{HardState, ReplicaId, Viewstamp};
+#[cfg(feature = "planted")]
+use crate::planted::{self, Bug};
 use std::collections::BTreeSet;
 
 impl Core {
@@ -61,7 +63,10 @@ impl Core {
 
     /// `view` is the asker's, before it would campaign. Nothing changes here.
     pub(super) fn on_pre_vote(&mut self, from: ReplicaId, view: u64, last: Viewstamp) {
-        let granted = view >= self.view() && last >= self.log.last() && !self.has_living_master();
+        let is_behind = last < self.log.last();
+        #[cfg(feature = "planted")]
+        let is_behind = is_behind && !planted::has(Bug::VoteForShorterLog);
+        let granted = view >= self.view() && !is_behind && !self.has_living_master();
         self.send(from, Body::PreVoteReply { campaign_view: view + 1, granted });
     }
 
@@ -100,7 +105,11 @@ impl Core {
 
     pub(super) fn on_request_vote(&mut self, from: ReplicaId, last: Viewstamp) {
         let free = self.hard_state.voted_for.is_none_or(|id| id == from);
-        if !free || last < self.log.last() {
+        let is_behind = last < self.log.last();
+        #[cfg(feature = "planted")]
+        let (free, is_behind) =
+            (free || planted::has(Bug::VoteTwice), is_behind && !planted::has(Bug::VoteForShorterLog));
+        if !free || is_behind {
             return self.send(from, Body::Vote { granted: false });
         }
         if self.hard_state.voted_for.is_none() {

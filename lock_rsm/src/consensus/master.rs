@@ -8,6 +8,8 @@ use super::progress::{Pace, Progress};
 use super::read::Reads;
 use super::role::{HandOver, Reign, RoleState};
 use super::types::{Entry, Follower, Payload, ReplicaId, Viewstamp};
+#[cfg(feature = "planted")]
+use crate::planted::{self, Bug};
 
 impl Core {
     /// A majority elected this replica. Its first entry is empty: once that is committed, so is all before it
@@ -67,6 +69,8 @@ impl Core {
         for (&id, progress) in &reign.followers {
             // Only what this member is known to have: it may trust that without comparing logs.
             let committed = self.committed.min(progress.matched);
+            #[cfg(feature = "planted")]
+            let committed = if planted::has(Bug::CommitUnmatched) { self.committed } else { committed };
             let body = Body::Heartbeat { committed, round, sent_ms };
             self.outputs.messages.push((id, Message { view, body }));
         }
@@ -110,6 +114,10 @@ impl Core {
         let membership = self.log.membership();
         let value = |id| if id == self.config.id { own } else { reign.followers.get(&id).map_or(0, &of) };
         let mut values: Vec<u64> = membership.voters().map(value).collect();
+        #[cfg(feature = "planted")]
+        if planted::has(Bug::CountNonVoter) {
+            values = membership.members.iter().map(|member| value(member.id)).collect();
+        }
         values.sort_unstable_by(|a, b| b.cmp(a));
         values.get(membership.majority() - 1).copied().unwrap_or(0)
     }

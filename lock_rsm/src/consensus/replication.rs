@@ -10,6 +10,8 @@ use super::outputs::{Outputs, SnapshotWanted};
 use super::progress::{Pace, Progress};
 use super::role::RoleState;
 use super::types::{Entry, Payload, ReplicaId, Viewstamp};
+#[cfg(feature = "planted")]
+use crate::planted::{self, Bug};
 use bytes::Bytes;
 
 // The master.
@@ -115,9 +117,10 @@ impl Core {
     /// of this view is committed by counting; the ones before it are with it (§3.6.2).
     pub(super) fn master_commits(&mut self) {
         let reached = self.quorum_value(self.durable, |progress| progress.matched);
-        if reached <= self.committed
-            || self.log.stamp_at(reached).is_none_or(|stamp| stamp.view != self.view())
-        {
+        let is_of_this_view = self.log.stamp_at(reached).is_some_and(|stamp| stamp.view == self.view());
+        #[cfg(feature = "planted")]
+        let is_of_this_view = is_of_this_view || planted::has(Bug::CommitOldView);
+        if reached <= self.committed || !is_of_this_view {
             return;
         }
         let bytes: usize = self.log.range(self.committed + 1, reached).map(Entry::size_bytes).sum();
@@ -237,6 +240,10 @@ impl Core {
 
     /// Says that the log agrees up to `matched`, once that is on disk.
     pub(super) fn acknowledge(&mut self, to: ReplicaId, matched: u64) {
+        #[cfg(feature = "planted")]
+        if planted::has(Bug::AcknowledgeBeforeFsync) {
+            return self.send(to, Body::Appended { matched });
+        }
         let view = self.view();
         if let Some((id, Message { view: sent_view, body: Body::Appended { matched: sent } })) =
             self.outputs.after_persist.last_mut()

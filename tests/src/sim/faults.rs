@@ -93,7 +93,13 @@ fn happen(world: &mut World, fault: Fault) -> Result<(), Broken> {
             let id = if world.rng.chance(70) { world.master().unwrap_or(id) } else { id };
             return world.input(id, Input::Stop(Stop::Gracefully));
         }
-        Fault::Membership => return change_membership(world, &ids),
+        Fault::Membership => {
+            change_membership(world, &ids)?;
+            if world.rng.chance(30) {
+                // Too soon; it must be refused.
+                change_membership(world, &ids)?;
+            }
+        }
     }
     Ok(())
 }

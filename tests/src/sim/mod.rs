@@ -17,6 +17,8 @@ pub mod invariants;
 pub mod network;
 pub mod node;
 pub mod register;
+#[cfg(all(test, feature = "planted"))]
+mod planted;
 mod run;
 pub mod setup;
 pub mod world;

@@ -7,6 +7,8 @@
 //! answered [`Verdict::Forgotten`], never executed again: client numbers are given out by the log itself, so a number
 //! below the next one that is not in the table must have been forgotten.
 
+#[cfg(feature = "planted")]
+use crate::planted::{self, Bug};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use std::collections::BTreeMap;
 
@@ -102,8 +104,13 @@ impl ClientReplies {
     fn encode(&self, out: &mut BytesMut) {
         out.put_u64_le(self.forgotten_upto);
         out.put_u64_le(self.used);
-        out.put_u64_le(self.answers.len() as u64);
-        for (request, outcome) in &self.answers {
+        let answers = &self.answers;
+        #[cfg(feature = "planted")]
+        let nothing = BTreeMap::new();
+        #[cfg(feature = "planted")]
+        let answers = if planted::has(Bug::ForgetReplyTable) { &nothing } else { answers };
+        out.put_u64_le(answers.len() as u64);
+        for (request, outcome) in answers {
             out.put_u64_le(*request);
             match outcome {
                 Outcome::Done(bytes) => {

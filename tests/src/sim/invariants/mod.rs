@@ -13,6 +13,7 @@ mod log_matching;
 mod one_change_at_a_time;
 mod one_master_per_view;
 mod one_vote_per_view;
+mod own_view_commits;
 mod replies_in_order;
 mod same_sequence;
 
@@ -67,6 +68,7 @@ pub fn all() -> Vec<Box<dyn Invariant>> {
         Box::<one_vote_per_view::OneVotePerView>::default(),
         Box::<one_master_per_view::OneMasterPerView>::default(),
         Box::<one_change_at_a_time::OneChangeAtATime>::default(),
+        Box::<own_view_commits::OwnViewCommits>::default(),
         Box::<committed_are_durable::CommittedAreDurable>::default(),
         Box::<log_matching::LogMatching>::default(),
         Box::<leader_completeness::LeaderCompleteness>::default(),

@@ -1,6 +1,6 @@
 //! Promises: a replica votes once in a view, for a view it has on disk, and never goes back to an earlier view (§3.6.1, §3.8).
 
-use super::{Invariant, Nodes, Seen, hold};
+use super::{Invariant, Nodes, Seen, hold, running};
 use lock_rsm::consensus::{Body, ReplicaId};
 use std::collections::BTreeMap;
 
@@ -19,14 +19,7 @@ impl Invariant for OneVotePerView {
 
     fn observe(&mut self, at: ReplicaId, seen: &Seen<'_>, nodes: &Nodes) -> Result<(), String> {
         match seen {
-            Seen::Started(disk) => {
-                let promised = self.promised.get(&at).copied().unwrap_or(0);
-                hold!(
-                    disk.hard_state.view >= promised,
-                    "replica {at} promised something in view {promised} and remembers {:?}",
-                    disk.hard_state
-                );
-            }
+            Seen::Started(_) => self.remembers(at, nodes)?,
             Seen::Sent(to, message) => {
                 let candidate = match message.body {
                     Body::Vote { granted: true } => Some(*to),
@@ -43,6 +36,23 @@ impl Invariant for OneVotePerView {
 }
 
 impl OneVotePerView {
+    /// A replica that starts again knows what it promised.
+    fn remembers(&self, at: ReplicaId, nodes: &Nodes) -> Result<(), String> {
+        let Some(core) = running(nodes, at) else { return Ok(()) };
+        let (kept, promised) = (core.hard_state(), self.promised.get(&at).copied().unwrap_or(0));
+        hold!(
+            kept.view >= promised,
+            "replica {at} promised something in view {promised} and remembers {kept:?}"
+        );
+        let vote = self.votes.get(&(at, kept.view));
+        hold!(
+            vote.is_none_or(|vote| kept.voted_for == Some(*vote)),
+            "replica {at} voted for {vote:?} in view {} and remembers {kept:?}",
+            kept.view
+        );
+        Ok(())
+    }
+
     fn promise(
         &mut self,
         at: ReplicaId,
