@@ -24,22 +24,22 @@ fn runs(seeds: std::ops::Range<u64>) {
 
 #[test]
 fn a_group_survives_faults_1() {
-    runs(1..251);
+    runs(1..201);
 }
 
 #[test]
 fn a_group_survives_faults_2() {
-    runs(1_001..1_251);
+    runs(1_001..1_201);
 }
 
 #[test]
 fn a_group_survives_faults_3() {
-    runs(2_001..2_251);
+    runs(2_001..2_201);
 }
 
 #[test]
 fn a_group_survives_faults_4() {
-    runs(3_001..3_251);
+    runs(3_001..3_201);
 }
 
 #[test]

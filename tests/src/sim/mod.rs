@@ -16,9 +16,9 @@ pub mod faults;
 pub mod invariants;
 pub mod network;
 pub mod node;
-pub mod register;
 #[cfg(all(test, feature = "planted"))]
 mod planted;
+pub mod register;
 mod run;
 pub mod setup;
 pub mod world;
