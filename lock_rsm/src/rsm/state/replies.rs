@@ -81,7 +81,8 @@ impl ClientReplies {
             return;
         }
         self.forgotten_upto = request;
-        let kept = self.answers.split_off(&request.saturating_add(1));
+        // After the last number there is there is no other.
+        let kept = request.checked_add(1).map(|next| self.answers.split_off(&next)).unwrap_or_default();
         let dropped = std::mem::replace(&mut self.answers, kept);
         self.bytes -= dropped.values().map(Outcome::size).sum::<usize>();
     }
@@ -95,6 +96,9 @@ impl ClientReplies {
         }
     }
 }
+
+/// What is counted one by one never comes so far.
+const COUNTED_MAX: u64 = 1 << 62;
 
 /// Kinds of an encoded outcome.
 const DONE: u8 = 0;
@@ -132,6 +136,10 @@ impl ClientReplies {
         let mut known = ClientReplies { forgotten_upto, used, ..ClientReplies::default() };
         for _ in 0..bytes.try_get_u64_le().ok()? {
             let request = bytes.try_get_u64_le().ok()?;
+            let last = known.answers.last_key_value().map_or(forgotten_upto, |(last, _)| *last);
+            if request <= last {
+                return None;
+            }
             let outcome = match bytes.try_get_u8().ok()? {
                 DONE => {
                     let len = usize::try_from(bytes.try_get_u64_le().ok()?).ok()?;
@@ -248,14 +256,22 @@ impl ReplyTable {
         }
     }
 
-    /// Reads a table from the front of `bytes`; `None` if there is none.
+    /// Reads a table from the front of `bytes`; `None` if there is none. What no table can hold is refused, so that
+    /// whatever was read can be worked with.
     pub(super) fn decode(limits: ReplyLimits, bytes: &mut Bytes) -> Option<ReplyTable> {
         let mut table = ReplyTable::new(limits);
         table.next_client = bytes.try_get_u64_le().ok()?;
         table.clock = bytes.try_get_u64_le().ok()?;
+        if table.next_client == 0 || table.next_client > COUNTED_MAX || table.clock > COUNTED_MAX {
+            return None;
+        }
         for _ in 0..bytes.try_get_u64_le().ok()? {
             let client = bytes.try_get_u64_le().ok()?;
             let known = ClientReplies::decode(bytes)?;
+            let last = table.clients.last_key_value().map_or(0, |(last, _)| *last);
+            if client <= last || client >= table.next_client || known.used > table.clock {
+                return None;
+            }
             table.bytes += known.bytes;
             table.by_use.insert(known.used, client);
             table.clients.insert(client, known);
@@ -339,6 +355,43 @@ mod tests {
     #[test]
     fn numbers_nobody_was_given_are_refused() {
         assert_eq!(table(2, 2).check(99, 1), Verdict::Forgotten);
+    }
+
+    /// Found by fuzzing: the table said that a request was forgotten and kept its answer.
+    #[test]
+    fn the_last_number_there_is_is_acknowledged_like_others() {
+        let mut table = table(4, 4);
+        let client = table.register();
+        table.record(client, u64::MAX, done("last"));
+        table.acknowledge(client, u64::MAX);
+        assert_eq!(table.check(client, u64::MAX), Verdict::Forgotten);
+        assert_eq!(table.bytes, 0);
+    }
+
+    /// Found by fuzzing: such tables were read, and counted their bytes wrong or panicked when they were used.
+    #[test]
+    fn what_no_table_can_hold_is_refused() {
+        let decode = |numbers: &[u64]| {
+            let bytes: Vec<u8> = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
+            ReplyTable::decode(ReplyLimits::default(), &mut bytes.into())
+        };
+        // next client, clock, count of clients; for each its number, forgotten, used, count of answers.
+        assert!(decode(&[3, 9, 2, 1, 0, 7, 0, 2, 0, 8, 0]).is_some());
+        assert_eq!(decode(&[3, 9, 2, 1, 0, 7, 0, 1, 0, 8, 0]), None, "a client twice");
+        assert_eq!(decode(&[3, 9, 2, 1, 0, 7, 0, 2, 0, 7, 0]), None, "two used at once");
+        assert_eq!(decode(&[2, 9, 2, 1, 0, 7, 0, 2, 0, 8, 0]), None, "a client not numbered yet");
+        assert_eq!(decode(&[3, 7, 2, 1, 0, 7, 0, 2, 0, 8, 0]), None, "used in the future");
+        assert_eq!(decode(&[u64::MAX, 9, 0]), None, "no number left");
+        assert_eq!(decode(&[3, u64::MAX, 0]), None, "no time left");
+        let answers = |first: u64, second: u64| {
+            let head: Vec<u8> = [3, 9, 1, 1, 5, 7, 2].iter().flat_map(|n: &u64| n.to_le_bytes()).collect();
+            let answer = |request: u64| [&request.to_le_bytes()[..], &[FAILED, 0, 0, 0, 0]].concat();
+            let bytes = [head, answer(first), answer(second)].concat();
+            ReplyTable::decode(ReplyLimits::default(), &mut bytes.into()).is_some()
+        };
+        assert!(answers(6, 7));
+        assert!(!answers(6, 6), "an answer twice");
+        assert!(!answers(5, 7), "an answer that is forgotten");
     }
 
     #[test]
