@@ -39,7 +39,8 @@ pub(super) fn decode(mut bytes: Bytes) -> Option<Vec<Entry>> {
         let stamp = Viewstamp::new(bytes.get_u64_le(), bytes.get_u64_le());
         let kind = bytes.get_u8();
         let len = bytes.get_u32_le() as usize;
-        if bytes.len() < len || entries.last().is_some_and(|last| last.stamp.seq + 1 != stamp.seq) {
+        let follows = entries.last().is_none_or(|last| last.stamp.seq.checked_add(1) == Some(stamp.seq));
+        if bytes.len() < len || !follows {
             return None;
         }
         let payload = bytes.split_to(len);
@@ -79,6 +80,14 @@ mod tests {
     fn a_hole_inside_a_record_is_no_record() {
         let entry = |seq| Entry { stamp: Viewstamp::new(1, seq), payload: Payload::Noop };
         assert_eq!(decode(encode(&[entry(1), entry(3)]).into()), None);
+    }
+
+    /// Found by fuzzing: asking what comes after it overflowed.
+    #[test]
+    fn nothing_follows_the_last_number_there_is() {
+        let entry = |seq| Entry { stamp: Viewstamp::new(1, seq), payload: Payload::Noop };
+        assert_eq!(decode(encode(&[entry(u64::MAX), entry(0)]).into()), None);
+        assert_eq!(decode(encode(&[entry(u64::MAX)]).into()), Some(vec![entry(u64::MAX)]));
     }
 
     proptest! {
