@@ -118,9 +118,17 @@ impl DataDir {
     }
 }
 
-struct Mark {
+pub(crate) struct Mark {
     id: String,
     ready: bool,
+}
+
+impl Mark {
+    /// The file's content.
+    pub(crate) fn text(&self) -> String {
+        let state = if self.ready { "ready" } else { "creating" };
+        format!("{KIND}\nversion {VERSION}\nid {}\nstate {state}\n", self.id)
+    }
 }
 
 /// A directory with files but without a mark is somebody else's, and must not even get our lock file.
@@ -158,7 +166,7 @@ fn read_mark(dir: &Path) -> Result<Option<Mark>, FormatError> {
     parse_mark(dir, &text).map(Some)
 }
 
-fn parse_mark(dir: &Path, text: &str) -> Result<Mark, FormatError> {
+pub(crate) fn parse_mark(dir: &Path, text: &str) -> Result<Mark, FormatError> {
     let damaged = |what: &str| FormatError::Damaged { dir: dir.to_path_buf(), what: what.to_string() };
     let mut lines = text.lines();
     let kind = lines.next().ok_or_else(|| damaged("it is empty"))?;
@@ -183,8 +191,7 @@ fn parse_mark(dir: &Path, text: &str) -> Result<Mark, FormatError> {
 }
 
 fn write_mark(dir: &Path, id: &str, ready: bool) -> Result<(), FormatError> {
-    let state = if ready { "ready" } else { "creating" };
-    let text = format!("{KIND}\nversion {VERSION}\nid {id}\nstate {state}\n");
+    let text = Mark { id: id.to_string(), ready }.text();
     let new = dir.join("FORMAT.new");
     let path = dir.join(FORMAT);
     let write = || -> io::Result<()> {

@@ -10,6 +10,8 @@
 mod client;
 mod error;
 pub mod format;
+#[doc(hidden)]
+pub mod fuzzing;
 mod group_commit;
 pub mod protocol;
 mod server;

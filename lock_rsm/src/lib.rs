@@ -6,6 +6,8 @@
 //! * [`programs`]: what the command-line programs of this crate share.
 
 pub mod consensus;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod locks;
 #[cfg(feature = "planted")]
 pub mod planted;

@@ -57,7 +57,7 @@ pub(crate) async fn read<T: DeserializeOwned>(reader: &mut FrameReader, kind: Ki
     parse(&frame.body)
 }
 
-fn parse<T: DeserializeOwned>(body: &Bytes) -> Result<T, ReadError> {
+pub(crate) fn parse<T: DeserializeOwned>(body: &Bytes) -> Result<T, ReadError> {
     let rest = body.strip_prefix(&MAGIC).ok_or(ReadError::Protocol("the greeting lacks the magic number"))?;
     let (version, rest) = rest.split_first_chunk().ok_or(ReadError::Protocol("the greeting is cut short"))?;
     match u16::from_le_bytes(*version) {

@@ -29,6 +29,8 @@ mod conn;
 pub mod count;
 pub mod error;
 pub mod frame;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod handler;
 mod handshake;
 pub mod lossy;

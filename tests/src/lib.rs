@@ -6,6 +6,7 @@ pub mod bench;
 pub mod binaries;
 pub mod cluster;
 pub mod fire;
+pub mod fuzz;
 pub mod labs;
 pub mod linear;
 pub mod ports;

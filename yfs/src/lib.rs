@@ -9,3 +9,5 @@ pub mod client;
 pub mod cluster;
 pub mod core;
 pub mod fuse;
+#[doc(hidden)]
+pub mod fuzzing;

@@ -52,15 +52,15 @@ impl Evidence {
 
 /// What a log file holds.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Outline {
+pub(super) struct Outline {
     /// One past the last batch with a whole outline.
-    end: u64,
+    pub(super) end: u64,
     /// Whether anything but zeros follows.
-    torn: bool,
+    pub(super) torn: bool,
     /// The last group's number among the sound batches.
     sequence: Option<u64>,
     /// Where the last batch starts, if records in it are not what was sealed.
-    unsound: Option<u64>,
+    pub(super) unsound: Option<u64>,
 }
 
 /// Looks at the logs in `dir`; `known` is the last group that was acknowledged, as far as that is known.
@@ -128,7 +128,7 @@ fn cut(log: &Path, end: u64) -> io::Result<()> {
     file.sync_all()
 }
 
-fn outline(log: &Path) -> Result<Outline, String> {
+pub(super) fn outline(log: &Path) -> Result<Outline, String> {
     let read = || -> io::Result<Outline> {
         let file = File::open(log)?;
         let size = file.metadata()?.len();

@@ -9,6 +9,7 @@ mod chunk;
 mod commit;
 mod embedded;
 mod fences;
+pub(crate) mod fuzzing;
 mod health;
 mod journal;
 mod kv;

@@ -33,7 +33,7 @@ impl Watermark {
     /// Notes that group `seq` is on disk.
     pub(crate) fn record(&self, seq: u64) -> io::Result<()> {
         let mut unsynced = self.unsynced.lock();
-        self.file.write_all_at(&rpc::record::seal(VERSION, &seq.to_le_bytes()), seq % 2 * SLOT)?;
+        self.file.write_all_at(&slot(seq), seq % 2 * SLOT)?;
         *unsynced = true;
         Ok(())
     }
@@ -47,10 +47,19 @@ impl Watermark {
     }
 }
 
+/// What a slot holds.
+pub(super) fn slot(seq: u64) -> Vec<u8> {
+    rpc::record::seal(VERSION, &seq.to_le_bytes())
+}
+
 fn read_slot(file: &File, at: u64) -> Option<u64> {
     let mut slot = [0; 13];
     file.read_exact_at(&mut slot, at).ok()?;
-    match rpc::record::open(&slot) {
+    parse_slot(&slot)
+}
+
+pub(super) fn parse_slot(slot: &[u8]) -> Option<u64> {
+    match rpc::record::open(slot) {
         Ok((VERSION, body)) => Some(u64::from_le_bytes(body.try_into().ok()?)),
         _ => None,
     }

@@ -110,7 +110,7 @@ pub enum Body {
 
 impl Message {
     /// Whether it could come from a replica that keeps the rules. What could not is ignored.
-    pub(super) fn is_well_formed(&self) -> bool {
+    pub(crate) fn is_well_formed(&self) -> bool {
         match &self.body {
             Body::Append { previous, entries, .. } => follow_each_other(self.view, *previous, entries),
             Body::AppendRefused { previous, hint } => hint.seq <= previous.seq && previous.seq > 0,

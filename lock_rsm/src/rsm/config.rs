@@ -143,7 +143,7 @@ fn parse_file(path: &Path) -> Result<Vec<String>, ConfigError> {
 }
 
 /// One address per line; empty lines and `#` comments are skipped.
-fn parse_text(text: &str, name: &str) -> Result<Vec<String>, ConfigError> {
+pub(super) fn parse_text(text: &str, name: &str) -> Result<Vec<String>, ConfigError> {
     let lines = text.lines().enumerate().map(|(number, line)| {
         let line = line.split('#').next().unwrap_or_default().trim();
         (format!("{name} line {}", number + 1), line)

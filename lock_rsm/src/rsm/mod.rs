@@ -133,6 +133,7 @@ mod client;
 pub mod config;
 pub mod core;
 mod formation;
+pub(crate) mod fuzzing;
 mod replica;
 mod service;
 mod state;
@@ -147,6 +148,7 @@ pub use client::{RsmClient, RsmClientOptions, RsmError, replica_status};
 pub use formation::FormationError;
 pub use replica::{CommandRefused, Replica, ReplicaFailure, StartError};
 pub use service::Service;
+pub(crate) use store::fuzzing as store_fuzzing;
 pub use store::{
     DiskStore, Identity, LogWrite, Recovered, SaveSnapshot, SavedSnapshot, Snapshot, SnapshotPiece, Store,
     StoreError,

@@ -131,7 +131,7 @@ impl Cluster {
         Cluster::parse(&path, &bytes)
     }
 
-    fn parse(path: &Path, bytes: &[u8]) -> Result<Cluster, FileError> {
+    pub(crate) fn parse(path: &Path, bytes: &[u8]) -> Result<Cluster, FileError> {
         let malformed = |reason: String| FileError::Malformed { path: path.to_path_buf(), reason };
         let value: serde_json::Value = serde_json::from_slice(bytes).map_err(|e| malformed(e.to_string()))?;
         let found = value.get("version").and_then(serde_json::Value::as_u64);
@@ -152,6 +152,14 @@ impl Cluster {
         Ok(cluster)
     }
 
+    /// The file's content.
+    pub(crate) fn text(&self) -> Vec<u8> {
+        let mut text =
+            serde_json::to_vec_pretty(self).expect("plain data of strings and numbers becomes JSON");
+        text.push(b'\n');
+        text
+    }
+
     /// Writes the file, atomically and durably.
     ///
     /// # Errors
@@ -159,9 +167,7 @@ impl Cluster {
     pub fn save(&self, dir: &Path) -> Result<(), FileError> {
         let path = dir.join(NAME);
         let new = dir.join("cluster.json.new");
-        let mut text =
-            serde_json::to_vec_pretty(self).expect("plain data of strings and numbers becomes JSON");
-        text.push(b'\n');
+        let text = self.text();
         let written = File::create(&new)
             .and_then(|mut file| file.write_all(&text).and_then(|()| file.sync_all()))
             .and_then(|()| std::fs::rename(&new, &path))

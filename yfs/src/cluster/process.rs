@@ -72,7 +72,7 @@ impl ProcessId {
 
 /// State and start time out of a line of `/proc/PID/stat`. The command name may hold spaces and parentheses, so the
 /// fields are counted from the last closing one.
-fn parse_stat(stat: &str) -> Option<(char, u64)> {
+pub(crate) fn parse_stat(stat: &str) -> Option<(char, u64)> {
     let after_name = &stat[stat.rfind(')')? + 1..];
     let mut fields = after_name.split_whitespace();
     let state = fields.next()?.chars().next()?;

@@ -80,7 +80,7 @@ fn resolve_link(target: &Path) -> io::Result<PathBuf> {
 }
 
 /// `36 35 0:42 / /mnt rw,relatime shared:1 - fuse.yfs yfs rw,user_id=0`
-fn parse_line(line: &[u8]) -> Option<MountEntry> {
+pub(crate) fn parse_line(line: &[u8]) -> Option<MountEntry> {
     let text = String::from_utf8_lossy(line);
     let mut fields = text.split(' ');
     let device = fields.nth(2)?;

@@ -68,14 +68,18 @@ impl Format {
 
     /// Writes FORMAT, durably and whole.
     pub(super) fn write(self, dir: &Path) -> Result<(), StoreError> {
+        replace_file(&dir.join(FORMAT), self.text().as_bytes())
+    }
+
+    /// The file's content.
+    pub(super) fn text(self) -> String {
         let cluster = self.cluster.map_or("none".to_owned(), |id| format!("{id:016x}"));
         let state = if self.ready { "ready" } else { "creating" };
-        let text = format!("{KIND}\nversion {VERSION}\ncluster {cluster}\nstate {state}\n");
-        replace_file(&dir.join(FORMAT), text.as_bytes())
+        format!("{KIND}\nversion {VERSION}\ncluster {cluster}\nstate {state}\n")
     }
 }
 
-fn parse(dir: &Path, text: &str) -> Result<Format, StoreError> {
+pub(super) fn parse(dir: &Path, text: &str) -> Result<Format, StoreError> {
     let mut lines = text.lines();
     if lines.next() != Some(KIND) {
         return Err(if is_ours(dir) {

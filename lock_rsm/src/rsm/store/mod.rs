@@ -16,6 +16,7 @@
 
 mod disk;
 mod files;
+pub(crate) mod fuzzing;
 mod keys;
 mod log_record;
 mod mirror;

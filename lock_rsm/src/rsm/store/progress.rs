@@ -70,13 +70,13 @@ impl Progress {
     }
 }
 
-fn encode(mark: Mark) -> Vec<u8> {
+pub(super) fn encode(mark: Mark) -> Vec<u8> {
     let Mark { hard_state, last } = mark;
     let numbers = [hard_state.view, hard_state.voted_for.unwrap_or(0), last.view, last.seq];
     rpc::record::seal(VERSION, &numbers.map(u64::to_le_bytes).concat())
 }
 
-fn decode(bytes: &[u8]) -> Option<Mark> {
+pub(super) fn decode(bytes: &[u8]) -> Option<Mark> {
     let Ok((VERSION, body)) = rpc::record::open(bytes) else { return None };
     let (numbers, []) = body.as_chunks::<8>() else { return None };
     let [view, vote, last_view, last_seq] = *numbers else { return None };

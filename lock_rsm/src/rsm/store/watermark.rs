@@ -27,6 +27,11 @@ pub(super) struct Mark {
 }
 
 impl Mark {
+    /// The file's content.
+    pub(super) fn sealed(&self) -> Vec<u8> {
+        rpc::record::seal(VERSION, &rpc::codec::encode(self))
+    }
+
     /// What of this mark is missing in a store that has `found`, in words.
     pub(super) fn missing_in(&self, found: &Mark) -> Option<String> {
         let (promised, has) = (self.hard_state, found.hard_state);
@@ -105,14 +110,14 @@ impl Watermark {
     }
 
     fn write(&mut self, mark: Mark) -> Result<(), StoreError> {
-        replace_file(&self.path, &rpc::record::seal(VERSION, &rpc::codec::encode(&mark)))?;
+        replace_file(&self.path, &mark.sealed())?;
         self.written = mark;
         self.written_at = Instant::now();
         Ok(())
     }
 }
 
-fn read(bytes: &[u8]) -> Option<Mark> {
+pub(super) fn read(bytes: &[u8]) -> Option<Mark> {
     match rpc::record::open(bytes) {
         Ok((VERSION, body)) => rpc::codec::decode(body).ok(),
         _ => None,
