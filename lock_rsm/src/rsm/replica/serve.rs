@@ -1,7 +1,7 @@
 //! What a replica answers over RPC.
 
 use super::super::core::{Answer, Proposal, Refused};
-use super::super::state::{Applied, Command, Outcome};
+use super::super::state::{Applied, Command, Outcome, REGISTER_CLIENT};
 use super::super::types::{ReplicaStatus, procs};
 use super::super::wire::{Envelope, IdentityReply, InvokeHead, InvokeReply};
 use super::applier::Work;
@@ -26,6 +26,8 @@ pub(super) struct Entrance {
 pub(super) struct Desk {
     pub(super) shared: Arc<Shared>,
     entrance: OnceLock<Entrance>,
+    /// Held while a hash is made, so that whoever asks for many keeps the program from its work for no more than one.
+    hashing: tokio::sync::Mutex<()>,
     /// Set when the replica is gone, so that nothing keeps its threads alive.
     closed: std::sync::atomic::AtomicBool,
 }
@@ -45,7 +47,12 @@ impl Asker {
 
 impl Desk {
     pub(super) fn new(shared: Arc<Shared>) -> Desk {
-        Desk { shared, entrance: OnceLock::new(), closed: false.into() }
+        Desk {
+            shared,
+            entrance: OnceLock::new(),
+            hashing: tokio::sync::Mutex::default(),
+            closed: false.into(),
+        }
     }
 
     /// Consensus has started.
@@ -90,6 +97,9 @@ impl Desk {
         let head: InvokeHead = request.decode()?;
         if head.client != 0 {
             self.shared.peers.lock().note(head.client, &request.peer);
+        } else if head.proc != REGISTER_CLIENT {
+            // Commands under no number are the group's own.
+            return Err(Status::BAD_ARGS);
         }
         let asker = Asker { client: head.client, request: head.request, acked_upto: head.acked_upto };
         let answer = self.execute(asker, head.proc, request.payload).await;
@@ -127,6 +137,7 @@ impl Desk {
 
     /// The applied stamp and the hash of the state there; `None` while forming.
     pub(super) async fn hash(&self) -> Option<(Viewstamp, u64)> {
+        let _one_at_a_time = self.hashing.lock().await;
         let (tell, answer) = oneshot::channel();
         self.entrance()?.applier.lock().send(Work::Hash(tell)).ok()?;
         answer.await.ok()
