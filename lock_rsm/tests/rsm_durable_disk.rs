@@ -8,13 +8,14 @@ mod rsm_support;
 use lock_rsm::consensus::{Membership, Viewstamp};
 use lock_rsm::rsm::{
     DiskStore, Limits, LogWrite, Replica, ReplicaOptions, RsmClient, RsmClientOptions, SaveSnapshot,
-    SavedSnapshot, Snapshot, SnapshotPiece, Store, StoreError,
+    SavedSnapshot, Snapshot, SnapshotPiece, Store, StoreError, Timers,
 };
 use parking_lot::Mutex;
 use rpc::{ServerBuilder, ServerOptions};
 use rsm_support::{Counter, GET, ONCE, PATIENCE, PUT, eventually, free_addresses, start_replica};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 use tempfile::TempDir;
 
 /// What fails.
@@ -128,9 +129,13 @@ impl Group {
     }
 
     async fn start(plan: &Arc<Mutex<Plan>>) -> Group {
+        Group::start_with(plan, Timers::default()).await
+    }
+
+    async fn start_with(plan: &Arc<Mutex<Plan>>, timers: Timers) -> Group {
         let dir = tempfile::tempdir().unwrap();
         let addresses = free_addresses(3);
-        let options = |i| Group::options(&addresses, &dir, i);
+        let options = |i| ReplicaOptions { timers, ..Group::options(&addresses, &dir, i) };
         let (disk, recovered) = DiskStore::open(&options(0).data, &addresses[0]).unwrap();
         let store = FailingDisk { disk, dir: options(0).data, plan: Arc::clone(plan) };
         let server = ServerBuilder::new(ServerOptions::default());
@@ -153,6 +158,12 @@ fn plan(fault: Fault, left: usize) -> Arc<Mutex<Plan>> {
     Arc::new(Mutex::new(Plan { fault, left, failed: false, after: 0 }))
 }
 
+/// Why the replica stopped by itself.
+async fn failure(replica: &Replica) -> String {
+    let ended = tokio::time::timeout(2 * PATIENCE, replica.ended()).await;
+    ended.expect("the replica goes on").unwrap_err().to_string()
+}
+
 /// Adds until the disk has failed and some more; every answer must be the next number, each exactly once.
 async fn add_until_it_failed(client: &RsmClient, plan: &Mutex<Plan>, group: &Group, extra: u64) -> u64 {
     let deadline = tokio::time::Instant::now() + 2 * PATIENCE;
@@ -168,7 +179,7 @@ async fn add_until_it_failed(client: &RsmClient, plan: &Mutex<Plan>, group: &Gro
         }
         assert!(tokio::time::Instant::now() < deadline, "the fault was never met");
     }
-    let why = group.failing.ended().await.unwrap_err().to_string();
+    let why = failure(&group.failing).await;
     assert!(why.contains("Input/output error") && why.contains("/0 failed"), "{why}");
     assert!(!why.contains('\n') && !group.failing.am_master());
     sum
@@ -206,7 +217,7 @@ async fn check_equal(replicas: &[Replica]) {
             return;
         }
         assert!(tokio::time::Instant::now() < deadline, "they do not come together: {states:?}");
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 
@@ -250,7 +261,9 @@ async fn a_watermark_that_cannot_be_written() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_snapshot_that_cannot_be_read_for_a_slave() {
     let plan = plan(Fault::Piece, 0);
-    let mut group = Group::start(&plan).await;
+    // The master must stay the one with the failing disk, however slow the machine is.
+    let timers = Timers { election_timeout: Duration::from_secs(5), ..Timers::default() };
+    let mut group = Group::start_with(&plan, timers).await;
     let client = group.client().await;
     let leads = || group.failing.am_master().then_some(());
     eventually("the designated master to lead", leads).await;
@@ -260,9 +273,9 @@ async fn a_snapshot_that_cannot_be_read_for_a_slave() {
     for key in 0..100u64 {
         client.invoke::<_, ()>(PUT, &(key, vec![7u8; 128 << 10]), PATIENCE).await.unwrap();
     }
-    let options = Group::options(&group.addresses, &group.dir, 2);
+    let options = ReplicaOptions { timers, ..Group::options(&group.addresses, &group.dir, 2) };
     group.others.push(start_replica(options).await.unwrap());
-    let why = group.failing.ended().await.unwrap_err().to_string();
+    let why = failure(&group.failing).await;
     assert!(why.contains("Input/output error"), "{why}");
     assert_eq!(client.invoke::<_, u64>(ONCE, &1u64, PATIENCE).await.unwrap(), 1);
     rejoin(group, client, 1).await;

@@ -75,17 +75,10 @@ fn copy(from: &Path, to: &Path) {
     assert!(status.success());
 }
 
-/// A log that lost no more than the end which the watermark does not cover yet is found out by the master's first word,
-/// and the core's assertion stops the replica before it acknowledges or votes for anything.
-const FOUND_OUT_LATER: &str = "were acknowledged, and the log ends at";
-
 /// What the process says when it refuses: one line that names the directory.
 fn refusal(process: &Process, log_from: usize, dir: &Path, what: &str) -> String {
     let log = fs::read_to_string(process.log()).unwrap();
     let said = log[log_from..].trim_end().to_owned();
-    if said.contains(FOUND_OUT_LATER) {
-        return said;
-    }
     let last = said.lines().last().unwrap_or_default();
     assert!(!said.contains("panicked"), "{what}: a panic is no clear message:\n{said}");
     assert!(

@@ -52,7 +52,7 @@ pub struct ReplicaStatus {
     /// Sequence number of the last entry known to be committed.
     pub committed: u64,
     /// Hash of the whole replicated state after `viewstamp`; equal on all replicas at equal viewstamps. Absent
-    /// while forming.
+    /// while forming, and where hashing a large state that changes would take more than a twentieth of the time.
     pub state_hash: Option<u64>,
 }
 

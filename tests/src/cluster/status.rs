@@ -78,8 +78,9 @@ impl Status {
         let viewstamp = first.viewstamp?;
         let hash = first.state_hash.as_ref()?;
         let masters = self.replicas.iter().filter(|r| r.role == "master").count();
-        let together =
-            self.replicas.iter().all(|r| r.viewstamp == Some(viewstamp) && r.role != "unreachable");
+        // A large state is not hashed for everybody who asks: ask again.
+        let comparable = |r: &Replica| r.viewstamp == Some(viewstamp) && r.state_hash.is_some();
+        let together = self.replicas.iter().all(|r| comparable(r) && r.role != "unreachable");
         if self.replicas.len() != n || masters != 1 || !together {
             return None;
         }

@@ -94,6 +94,11 @@ impl<T: Ticket> Program<T> {
         self.machine.applied()
     }
 
+    /// Whether [`hash`](Self::hash) costs nothing: nothing was applied since it was asked last.
+    pub fn is_hashed(&self) -> bool {
+        self.hashed.is_some_and(|(stamp, _)| stamp == self.machine.applied())
+    }
+
     /// The last entry applied, and the hash of the whole state after it.
     pub fn hash(&mut self) -> (Viewstamp, u64) {
         let applied = self.machine.applied();

@@ -4,6 +4,7 @@
 
 use super::super::core::{Program, Report, Task};
 use super::super::types::StateError;
+use super::allowance::Allowance;
 use super::driver::{Internal, Tell};
 use super::shared::Shared;
 use super::writer::Job;
@@ -11,6 +12,7 @@ use crate::consensus::Viewstamp;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
+use std::time::Instant;
 use tokio::sync::{mpsc::UnboundedSender, oneshot};
 
 /// Work for the thread, done in order.
@@ -19,6 +21,8 @@ pub(super) enum Work {
     Task(Task),
     /// The applied stamp and the hash of the state there.
     Hash(oneshot::Sender<(Viewstamp, u64)>),
+    /// The same, without the hash when that would cost too much now.
+    CheapHash(oneshot::Sender<(Viewstamp, Option<u64>)>),
 }
 
 /// The thread's handle. The thread ends when all work senders are gone.
@@ -36,7 +40,7 @@ pub(super) fn spawn(
 ) -> std::io::Result<Applier> {
     let (work, queue) = channel();
     let thread = std::thread::Builder::new().name("rsm-applier".into()).spawn(move || {
-        let mut hand = Hand { program, shared, writer };
+        let mut hand = Hand { program, shared, writer, allowance: Allowance::default() };
         if let Err(error) = hand.run(&queue) {
             // The driver may be gone already.
             let _ = driver.send(Internal::StateFailed(error));
@@ -49,6 +53,7 @@ struct Hand {
     program: Program<Tell>,
     shared: Arc<Shared>,
     writer: Sender<Job>,
+    allowance: Allowance,
 }
 
 impl Hand {
@@ -63,9 +68,26 @@ impl Hand {
                     // Whoever asked may have given up.
                     let _ = tell.send(self.program.hash());
                 }
+                Work::CheapHash(tell) => {
+                    let _ = tell.send(self.cheap_hash());
+                }
             }
         }
         Ok(())
+    }
+
+    fn cheap_hash(&mut self) -> (Viewstamp, Option<u64>) {
+        let began = Instant::now();
+        if self.program.is_hashed() {
+            let (stamp, hash) = self.program.hash();
+            return (stamp, Some(hash));
+        }
+        if !self.allowance.allows(began) {
+            return (self.program.applied(), None);
+        }
+        let (stamp, hash) = self.program.hash();
+        self.allowance.spent(began, Instant::now());
+        (stamp, Some(hash))
     }
 
     fn pass_on(&self, report: Report<Tell>) {

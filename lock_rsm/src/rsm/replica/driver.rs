@@ -87,7 +87,7 @@ impl Driver {
     pub(super) async fn run(mut self, mut inputs: Inputs) -> Result<(), ReplicaFailure> {
         let result = self.serve(&mut inputs).await;
         self.shared.confirm(false);
-        result
+        result.map_err(|failure| reason(failure, &mut inputs.internal))
     }
 
     async fn serve(&mut self, inputs: &mut Inputs) -> Result<(), ReplicaFailure> {
@@ -206,5 +206,33 @@ impl Driver {
 
     fn task(&self, task: Task) -> Result<(), ReplicaFailure> {
         self.hands.applier.send(applier::Work::Task(task)).map_err(|_| ReplicaFailure::Thread)
+    }
+}
+
+/// A thread that ended cannot be given work; it has said why before, and that may not have been heard yet.
+fn reason(failure: ReplicaFailure, internal: &mut mpsc::UnboundedReceiver<Internal>) -> ReplicaFailure {
+    while let (ReplicaFailure::Thread, Ok(event)) = (&failure, internal.try_recv()) {
+        match event {
+            Internal::StoreFailed(error) => return error.into(),
+            Internal::StateFailed(error) => return error.into(),
+            _ => {}
+        }
+    }
+    failure
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_that_ended_had_a_reason() {
+        let (tell, mut internal) = mpsc::unbounded_channel();
+        tell.send(Internal::Persisted(1)).unwrap();
+        tell.send(Internal::StoreFailed(StoreError::thread("the disk is gone"))).unwrap();
+        let why = reason(ReplicaFailure::Thread, &mut internal).to_string();
+        assert!(why.contains("the disk is gone"), "{why}");
+        let why = reason(ReplicaFailure::Thread, &mut internal);
+        assert!(matches!(why, ReplicaFailure::Thread), "when nothing was said that is all there is to say");
     }
 }

@@ -8,6 +8,7 @@
 //!                                         tasks ──► applier thread (owns the Program) ── answers ──► waiting RPC handlers
 //! ```
 
+mod allowance;
 mod applier;
 mod driver;
 mod form;

@@ -120,7 +120,7 @@ impl Desk {
     }
 
     pub(super) async fn status(&self) -> ReplicaStatus {
-        let hashed = self.hash().await;
+        let hashed = self.cheap_hash().await;
         let position = self.shared.position();
         let applied = hashed.map_or(position.applied, |(stamp, _)| stamp);
         ReplicaStatus {
@@ -131,8 +131,15 @@ impl Desk {
             viewstamp: applied,
             applied: applied.seq,
             committed: position.committed,
-            state_hash: hashed.map(|(_, hash)| hash),
+            state_hash: hashed.and_then(|(_, hash)| hash),
         }
+    }
+
+    async fn cheap_hash(&self) -> Option<(Viewstamp, Option<u64>)> {
+        let _one_at_a_time = self.hashing.lock().await;
+        let (tell, answer) = oneshot::channel();
+        self.entrance()?.applier.lock().send(Work::CheapHash(tell)).ok()?;
+        answer.await.ok()
     }
 
     /// The applied stamp and the hash of the state there; `None` while forming.
