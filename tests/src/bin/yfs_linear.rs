@@ -85,12 +85,13 @@ struct Run {
     /// Goes on with further seeds until so many minutes have passed.
     #[arg(long, default_value_t = 0)]
     minutes: u64,
-    /// At least so many faults in each run.
-    #[arg(long, default_value_t = 15)]
-    faults: usize,
-    /// At least so many operations of the clients of each run's own process; there are two more.
-    #[arg(long, default_value_t = 5000)]
-    operations: usize,
+    /// At least so many faults in each run; default: 15.
+    #[arg(long)]
+    faults: Option<usize>,
+    /// At least so many operations of the clients of each run's own process (there are two more); default: 5000, or 1000
+    /// with guards.
+    #[arg(long)]
+    operations: Option<usize>,
     /// Makes something wrong, which must be found out: registers are read at any replica from its own state; guards are
     /// believed in until they are dropped, whatever became of the lease.
     #[arg(long)]
@@ -135,8 +136,8 @@ async fn run_many(args: Run, dir: Option<PathBuf>) -> Result<(), Box<dyn Error>>
     for seed in first.. {
         for &kind in &kinds {
             let mut plan = Plan::new(kind, seed);
-            plan.faults_min = args.faults;
-            plan.operations_min = args.operations;
+            plan.faults_min = args.faults.unwrap_or(plan.faults_min);
+            plan.operations_min = args.operations.unwrap_or(plan.operations_min);
             plan.cheat = args.cheat;
             run_once(&plan, &dir).await?;
         }

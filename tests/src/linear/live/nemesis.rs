@@ -81,7 +81,8 @@ impl Nemesis {
         servers: &mut Servers,
         clients: &mut Clients,
     ) -> Result<(), ClusterError> {
-        self.pause(50..500).await;
+        // A new master gives every session a whole lease: if it changed all the time, no session would ever expire.
+        self.pause(if self.clients_too { 200..1800 } else { 50..500 }).await;
         let master = servers.wait_for_master().await?;
         let other = (master + 1 + self.rng.below(servers.count() - 1)) % servers.count();
         let fault = self.choose();
