@@ -5,7 +5,7 @@
 mod rsm_support;
 
 use futures_util::future::join_all;
-use lock_rsm::rsm::{Limits, RsmClient, RsmClientOptions, RsmError, StartError};
+use lock_rsm::rsm::{Limits, RsmClient, RsmClientOptions, RsmError};
 use rsm_support::{ADD, GET, Group, ONCE, PATIENCE, PUT, WHERE, eventually, free_addresses, start_replica};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -178,19 +178,6 @@ async fn a_laggard_gets_a_snapshot() {
     group.kill(2).await;
     group.start_one(2).await;
     group.check_equal().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_replica_that_lost_its_disk_may_not_vote() {
-    let mut group = Group::start(3).await;
-    group.kill(1).await;
-    std::fs::remove_dir_all(&group.places[1].data).unwrap();
-    let refused = start_replica(group.options(1)).await.err().unwrap();
-    assert!(matches!(refused, StartError::Formation(_)), "{refused:?}");
-    assert!(refused.to_string().starts_with("this replica lost its data directory"), "{refused}");
-    // The address is free again, and the rest of the group goes on.
-    let client = group.client().await;
-    assert_eq!(client.invoke::<_, u64>(ADD, &1u64, PATIENCE).await.unwrap(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,7 +1,10 @@
 //! `lock_server MASTER ME`: one replica of the lock service.
 //!
-//! Prints `view N members A B C master A` for every view it adopts. SIGTERM and SIGINT end it cleanly: another replica
-//! takes over first.
+//! Where MASTER, or another replica listed, belongs to a group already, ME joins that. Else the replicas listed found a group
+//! together; without a list MASTER founds a group of one.
+//!
+//! Prints `view N members A B C master A` for every view it adopts, also when only the members differ. SIGTERM and SIGINT
+//! end it cleanly: another replica takes over first.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -22,7 +25,7 @@ const NAME: &str = "lock_server";
 #[derive(Parser)]
 #[command(name = NAME, version)]
 struct Args {
-    /// The replica that is the master when the group is founded: HOST:PORT or a port
+    /// The replica that is the master when the group is founded, or any member of a group to join: HOST:PORT or a port
     master: String,
     /// The address of this replica: HOST:PORT or a port
     me: String,
@@ -32,12 +35,16 @@ struct Args {
     /// An extent server where expired sessions are fenced; may be repeated
     #[arg(long, value_name = "HOST:PORT")]
     fence: Vec<String>,
-    /// A file with the addresses of all replicas, one a line [default: config, if it exists]
+    /// A file with the addresses of the replicas that found the group, one a line [default: config, if it exists]
     #[arg(long, value_name = "FILE", conflicts_with = "members")]
     config: Option<PathBuf>,
-    /// The addresses of all replicas
+    /// The addresses of the replicas that found the group
     #[arg(long, value_delimiter = ',', value_name = "A,B,C")]
     members: Option<Vec<String>>,
+    /// After how long a silent replica is removed from the group by the master, as long as a majority is left; 0 for never.
+    /// It is taken back when it asks
+    #[arg(long, default_value_t = 2.0, value_name = "SECONDS")]
+    remove_after: f64,
     /// How long a session lives without a sign of its client
     #[arg(long, default_value_t = 10.0, value_name = "SECONDS")]
     lease: f64,
@@ -85,6 +92,7 @@ async fn serve(args: Args) -> Result<(), Box<dyn std::error::Error>> {
     if let Some(commands) = args.snapshot_after {
         options.limits.snapshot_after_entries = commands;
     }
+    options.remove_after = remove_after(args.remove_after)?;
     options.on_view = Some(Arc::new(|view: &View, _| announce(view)));
     options.test_port = test_port;
 
@@ -125,6 +133,17 @@ fn announce(view: &View) {
         Some(_) => println!("{view}"),
         None => tracing::debug!("{view}"),
     }
+}
+
+/// The shortest allowed is well above the election timeout, so that no pause of a living replica counts.
+fn remove_after(seconds: f64) -> Result<Option<Duration>, String> {
+    if seconds == 0.0 {
+        return Ok(None);
+    }
+    let time = Duration::try_from_secs_f64(seconds).ok();
+    let time = time.filter(|time| (Duration::from_millis(500)..=Duration::from_secs(86_400)).contains(time));
+    time.map(Some)
+        .ok_or_else(|| format!("--remove-after {seconds} is neither 0 nor between 0.5 and 86400 seconds"))
 }
 
 fn lease(seconds: f64) -> Result<Duration, String> {

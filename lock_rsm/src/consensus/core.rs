@@ -351,6 +351,11 @@ impl Core {
         self.log.membership()
     }
 
+    /// Whether the membership in force is known to be committed.
+    pub fn membership_is_committed(&self) -> bool {
+        self.log.membership_seq() <= self.committed
+    }
+
     /// Seq of the last committed entry, as far as this replica knows.
     pub fn committed(&self) -> u64 {
         self.committed

@@ -32,11 +32,9 @@ pub enum ConfigError {
         /// The address.
         address: String,
     },
-    /// A replica that should be a member is not.
-    #[error("{who} {address} is not among the members {members}; add it to {place}")]
+    /// The replica that should be the first master is no member.
+    #[error("the master {address} is not among the members {members}; add it to {place}")]
     NotAMember {
-        /// `this replica` or `the master`.
-        who: &'static str,
         /// Its address.
         address: String,
         /// The members read.
@@ -67,7 +65,8 @@ pub enum MembersFrom {
     List(Vec<String>),
     /// A file named on the command line; it must exist.
     File(PathBuf),
-    /// The file `config` of the current directory when there is one, else just MASTER and ME.
+    /// The file `config` of the current directory when there is one, else just MASTER: the replica that is it founds a group
+    /// of one, and others join that.
     Default,
 }
 
@@ -78,7 +77,7 @@ pub struct Group {
     pub master: String,
     /// This replica.
     pub me: String,
-    /// Everybody, in the order given.
+    /// The founders, in the order given. A replica that is not among them joins their group.
     pub members: Vec<String>,
 }
 
@@ -93,7 +92,7 @@ impl Group {
             MembersFrom::Default if Path::new("config").exists() => {
                 (parse_file(Path::new("config"))?, "config".to_owned())
             }
-            MembersFrom::Default => (pair(&master, &me), "the command line".to_owned()),
+            MembersFrom::Default => (vec![master.clone()], "the command line".to_owned()),
         };
         let group = Group { master, me, members };
         group.check(&place)?;
@@ -104,22 +103,16 @@ impl Group {
         if self.members.len() > MEMBERS_MAX {
             return Err(ConfigError::TooMany { place: place.to_owned(), count: self.members.len() });
         }
-        for (who, address) in [("this replica", &self.me), ("the master", &self.master)] {
-            if !self.members.contains(address) {
-                return Err(ConfigError::NotAMember {
-                    who,
-                    address: address.clone(),
-                    members: self.members.join(" "),
-                    place: place.to_owned(),
-                });
-            }
+        // Whoever only joins may ask any of them.
+        if self.members.contains(&self.me) && !self.members.contains(&self.master) {
+            return Err(ConfigError::NotAMember {
+                address: self.master.clone(),
+                members: self.members.join(" "),
+                place: place.to_owned(),
+            });
         }
         Ok(())
     }
-}
-
-fn pair(master: &str, me: &str) -> Vec<String> {
-    if master == me { vec![me.to_owned()] } else { vec![master.to_owned(), me.to_owned()] }
 }
 
 fn address(text: &str, place: &str) -> Result<String, ConfigError> {
@@ -203,11 +196,15 @@ mod tests {
     }
 
     #[test]
-    fn me_and_master_must_be_members() {
-        let error = Group::read("3001", "3003", &list(&["3001", "3002"])).unwrap_err().to_string();
-        assert!(error.starts_with("this replica 127.0.0.1:3003 is not among the members"), "{error}");
+    fn a_founder_needs_the_master_among_the_members() {
         let error = Group::read("3009", "3001", &list(&["3001", "3002"])).unwrap_err().to_string();
         assert!(error.starts_with("the master 127.0.0.1:3009 is not among the members"), "{error}");
+    }
+
+    #[test]
+    fn who_is_not_listed_is_one_who_joins() {
+        let group = Group::read("3001", "3003", &list(&["3001", "3002"])).unwrap();
+        assert_eq!((group.members.len(), group.me.as_str()), (2, "127.0.0.1:3003"));
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! How a group comes into being from a static configuration.
 //!
 //! A fresh replica asks every configured member who it is. When all are known and fresh, the group is founded by exactly
-//! these identities; each replica records that before it takes part. A fresh replica whose address belongs to a group
-//! already under another identity has lost its directory, and with it its promises: it may not vote in that group again.
+//! these identities; each replica records that before it takes part. A fresh replica that finds a group formed without its
+//! identity joins that: it is not configured to found anything, or it came late, or it has lost its directory, and with it
+//! its promises. Then it may not vote under its old identity again, and the group takes it in under the new one.
 //!
 //! Two replicas may see different incarnations of a third and found different groups. That is harmless: groups ignore each
 //! other's messages, and since every address has one living incarnation, at most one of the groups has a majority.
@@ -15,26 +16,6 @@ use std::collections::BTreeMap;
 /// A fresh replica must not join in.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FormationError {
-    /// The group knows this address under another identity.
-    #[error(
-        "this replica lost its data directory: the group knows {address} under another identity; a replica without its memory must not vote (joining as a new member comes with --join)"
-    )]
-    LostData {
-        /// This replica's address.
-        address: String,
-    },
-    /// The group does without this replica.
-    #[error(
-        "{peer} belongs to a group of {members}, without {address}; check the configuration (joining comes with --join)"
-    )]
-    NotAMember {
-        /// Who said so.
-        peer: String,
-        /// The group.
-        members: String,
-        /// This replica's address.
-        address: String,
-    },
     /// The members are configured differently.
     #[error(
         "{peer} is configured with the members {theirs}, this replica with {ours}; give all replicas the same configuration"
@@ -58,6 +39,8 @@ pub(super) enum Decision {
     Found(Membership),
     /// The others founded the group with this replica in it already.
     Adopt(Membership),
+    /// There is a group, founded by these without this replica: ask it to be taken in.
+    Join(Membership),
     /// Do not start.
     Refuse(FormationError),
 }
@@ -68,10 +51,12 @@ pub(super) fn decide(
     configured: &[String],
     answers: &BTreeMap<String, IdentityReply>,
 ) -> Decision {
-    let mut formed =
-        answers.iter().filter_map(|(peer, answer)| answer.formed.as_ref().map(|group| (peer, group)));
-    if let Some((peer, group)) = formed.next() {
-        return by_group(me, peer, group);
+    if let Some(group) = answers.values().find_map(|answer| answer.formed.as_ref()) {
+        return by_group(me, group);
+    }
+    let founds = configured.contains(&me.address);
+    if !founds {
+        return Decision::Wait(configured.to_vec());
     }
     if let Some((peer, answer)) = answers.iter().find(|(_, answer)| answer.configured != configured) {
         return Decision::Refuse(FormationError::ConfigDiffers {
@@ -96,19 +81,9 @@ pub(super) fn decide(
     Decision::Found(Membership { members: members.collect() })
 }
 
-fn by_group(me: &Identity, peer: &str, group: &[Member]) -> Decision {
-    if group.iter().any(|member| member.id == me.id) {
-        return Decision::Adopt(Membership { members: group.to_vec() });
-    }
-    if group.iter().any(|member| member.address == me.address) {
-        return Decision::Refuse(FormationError::LostData { address: me.address.clone() });
-    }
-    let members: Vec<&str> = group.iter().map(|member| member.address.as_str()).collect();
-    Decision::Refuse(FormationError::NotAMember {
-        peer: peer.to_owned(),
-        members: members.join(" "),
-        address: me.address.clone(),
-    })
+fn by_group(me: &Identity, group: &[Member]) -> Decision {
+    let membership = Membership { members: group.to_vec() };
+    if membership.contains(me.id) { Decision::Adopt(membership) } else { Decision::Join(membership) }
 }
 
 #[cfg(test)]
@@ -157,21 +132,27 @@ mod tests {
     }
 
     #[test]
-    fn refuses_after_amnesia() {
+    fn after_amnesia_it_joins_under_its_new_identity() {
         let group = [member(99, "a:1"), member(20, "b:1"), member(30, "c:1")];
         let some = answers(&[("b:1", formed(20, &group)), ("c:1", fresh(31))]);
-        let refused = Decision::Refuse(FormationError::LostData { address: "a:1".into() });
-        assert_eq!(decide(&me(), &configured(), &some), refused);
+        let joins = Decision::Join(Membership { members: group.to_vec() });
+        assert_eq!(decide(&me(), &configured(), &some), joins);
     }
 
     #[test]
-    fn refuses_strangers_and_differing_configurations() {
-        let group = [member(20, "b:1"), member(30, "c:1")];
-        let some = answers(&[("b:1", formed(20, &group))]);
-        assert!(matches!(
-            decide(&me(), &configured(), &some),
-            Decision::Refuse(FormationError::NotAMember { .. })
-        ));
+    fn who_is_not_configured_waits_for_a_group_to_join() {
+        let configured = ["b:1".to_owned()];
+        let waits = Decision::Wait(configured.to_vec());
+        let forming = IdentityReply { id: 20, configured: configured.to_vec(), formed: None };
+        assert_eq!(decide(&me(), &configured, &BTreeMap::new()), waits);
+        assert_eq!(decide(&me(), &configured, &answers(&[("b:1", forming)])), waits);
+        let group = [member(20, "b:1")];
+        let joins = Decision::Join(Membership { members: group.to_vec() });
+        assert_eq!(decide(&me(), &configured, &answers(&[("b:1", formed(20, &group))])), joins);
+    }
+
+    #[test]
+    fn refuses_differing_configurations() {
         let other = IdentityReply { id: 20, configured: vec!["a:1".into(), "b:1".into()], formed: None };
         assert!(matches!(
             decide(&me(), &configured(), &answers(&[("b:1", other)])),

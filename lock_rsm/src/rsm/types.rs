@@ -1,7 +1,7 @@
 //! The public vocabulary of the RSM library: views, options, status and errors.
 
 use super::test_port::TestPort;
-use crate::consensus::{ViewInfo, Viewstamp};
+use crate::consensus::{Membership, ViewInfo, Viewstamp};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use std::time::Duration;
 pub struct View {
     /// The view number; it grows with every change of master.
     pub number: u64,
-    /// Addresses of the members, in the order of the configuration.
+    /// Addresses of the members, in the order in which they became that. Replicas that are still joining are none.
     pub members: Vec<String>,
     /// Address of the master, when this replica knows of one.
     pub master: Option<String>,
@@ -21,8 +21,12 @@ impl View {
     /// A view of consensus, with addresses in place of identities.
     pub(crate) fn of(info: &ViewInfo) -> View {
         let master = info.master.and_then(|id| info.membership.get(id)).map(|member| member.address.clone());
-        let members = info.membership.members.iter().map(|member| member.address.clone()).collect();
-        View { number: info.number, members, master }
+        View::new(info.number, &info.membership, master)
+    }
+
+    pub(crate) fn new(number: u64, membership: &Membership, master: Option<String>) -> View {
+        let voters = membership.members.iter().filter(|member| member.voter);
+        View { number, members: voters.map(|member| member.address.clone()).collect(), master }
     }
 }
 
@@ -41,7 +45,7 @@ pub struct ReplicaStatus {
     pub address: String,
     /// Its process.
     pub pid: u32,
-    /// `master`, `slave`, `candidate` or `forming`.
+    /// `master`, `slave`, `candidate`, `joining` (not a member, or not any more) or `forming`.
     pub role: String,
     /// The view it is in.
     pub view: View,
@@ -98,7 +102,8 @@ impl Default for Limits {
     }
 }
 
-/// Called with every view whose master is known, and whether this replica is it.
+/// Called with every view adopted, also with those that differ only in their members, and whether this replica is the
+/// master.
 pub type ViewHook = std::sync::Arc<dyn Fn(&View, bool) + Send + Sync>;
 
 /// How a replica is started.
@@ -108,12 +113,17 @@ pub struct ReplicaOptions {
     pub me: String,
     /// The address of the replica that should be the first master.
     pub master: String,
-    /// All configured members; they form the group when every one of them is fresh.
+    /// All configured members; they form the group when every one of them is fresh. A replica that is not among them
+    /// joins the group they belong to.
     pub members: Vec<String>,
     /// The replica's directory.
     pub data: PathBuf,
     /// Heartbeat and election timeouts.
     pub timers: Timers,
+    /// A member that is silent for this long is removed from the group, as long as a majority is left; `None`: never.
+    /// Much longer than any pause a living replica makes, since one that was removed has to be brought up to date before it
+    /// counts again.
+    pub remove_after: Option<Duration>,
     /// Bounds.
     pub limits: Limits,
     /// Told of every view adopted, after the service was told.
@@ -132,6 +142,7 @@ impl ReplicaOptions {
             members: members.to_vec(),
             data: data.into(),
             timers: Timers::default(),
+            remove_after: Some(Duration::from_secs(2)),
             limits: Limits::default(),
             on_view: None,
             test_port: None,
@@ -158,6 +169,8 @@ pub mod procs {
     pub const MESSAGE: u32 = 0x11001;
     /// Who a replica is and what group it belongs to; used while a group forms.
     pub const IDENTITY: u32 = 0x11010;
+    /// A replica asks to be taken in (again).
+    pub const JOIN: u32 = 0x11011;
 }
 
 /// The status with which a handler of [`call_master`](super::RsmClient::call_master) procedures refuses on a replica

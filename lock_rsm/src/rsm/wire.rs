@@ -39,8 +39,30 @@ pub(crate) struct MessageHead {
     pub cluster: u64,
     /// The sender.
     pub from: ReplicaId,
+    /// Where it listens: a replica that was away may not know the master it is to answer.
+    pub address: String,
     /// The replica meant; not whoever else has its address by now.
     pub to: ReplicaId,
+}
+
+/// The arguments of JOIN.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct JoinRequest {
+    /// The group.
+    pub cluster: u64,
+    /// Who asks.
+    pub id: ReplicaId,
+    /// Where it listens.
+    pub address: String,
+}
+
+/// The answer to JOIN.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum JoinReply {
+    /// If this replica is the master it will see to it. These are the members it knows, of whom one may be the master.
+    Noted(Vec<String>),
+    /// This replica belongs to another group.
+    OtherGroup,
 }
 
 /// A MESSAGE as it travels.

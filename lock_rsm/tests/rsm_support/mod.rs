@@ -6,7 +6,7 @@
 )]
 
 use lock_rsm::rsm::{
-    Limits, Replica, ReplicaOptions, RsmClient, RsmClientOptions, Service, StartError, StateError,
+    Limits, Replica, ReplicaOptions, RsmClient, RsmClientOptions, Service, StartError, StateError, View,
 };
 use parking_lot::Mutex;
 use rpc::{CallInfo, Register, ServerBuilder, ServerOptions, Status, typed};
@@ -111,12 +111,18 @@ pub struct Place {
     pub address: String,
     pub data: PathBuf,
     pub running: Option<(Replica, Arc<Counter>)>,
+    /// What it announced since it was started first.
+    pub views: Arc<Mutex<Vec<View>>>,
 }
 
 /// A group of replicas.
 pub struct Group {
     pub places: Vec<Place>,
     pub limits: Limits,
+    /// After how long the silent are removed. Never, unless a test is about that: machines are slow at times.
+    pub remove_after: Option<Duration>,
+    /// How many of the places found the group; the others join it.
+    pub founders: usize,
     _dir: TempDir,
 }
 
@@ -140,6 +146,29 @@ impl Group {
     }
 
     pub async fn start_with(count: usize, limits: Limits) -> Group {
+        let mut group = Group::at_free_addresses(count, limits);
+        group.start_all().await;
+        group
+    }
+
+    /// A group that has formed and removes silent members.
+    pub async fn start_removing(count: usize, remove_after: Duration) -> Group {
+        let mut group = Group::at_free_addresses(count, Limits::default());
+        group.remove_after = Some(remove_after);
+        group.start_all().await;
+        group
+    }
+
+    /// A group founded by the first of `count` places alone, and places from where others may join.
+    pub async fn lone(count: usize, limits: Limits) -> Group {
+        let mut group = Group::at_free_addresses(count, limits);
+        group.founders = 1;
+        group.remove_after = Some(Duration::from_secs(2));
+        group.start_one(0).await;
+        group
+    }
+
+    fn at_free_addresses(count: usize, limits: Limits) -> Group {
         let dir = tempfile::tempdir().unwrap();
         let places = free_addresses(count)
             .into_iter()
@@ -148,19 +177,26 @@ impl Group {
                 address,
                 data: dir.path().join(format!("replica-{i}")),
                 running: None,
+                views: Arc::default(),
             })
             .collect();
-        let mut group = Group { places, limits, _dir: dir };
-        group.start_all().await;
-        group
+        Group { places, limits, remove_after: None, founders: count, _dir: dir }
     }
 
     pub fn options(&self, i: usize) -> ReplicaOptions {
         let addresses = self.addresses();
         let place = &self.places[i];
+        let views = Arc::clone(&place.views);
+        // A joiner may ask anybody who runs.
+        let asked = match self.running().next() {
+            Some((running, _)) if i >= self.founders => vec![addresses[running].clone()],
+            _ => addresses[..self.founders].to_vec(),
+        };
         ReplicaOptions {
             limits: self.limits,
-            ..ReplicaOptions::new(&addresses[0], &place.address, &addresses, &place.data)
+            remove_after: self.remove_after,
+            on_view: Some(Arc::new(move |view: &View, _| views.lock().push(view.clone()))),
+            ..ReplicaOptions::new(&asked[0], &place.address, &asked, &place.data)
         }
     }
 
@@ -211,6 +247,43 @@ impl Group {
     pub async fn client(&self) -> RsmClient {
         let options = RsmClientOptions { connect_timeout: PATIENCE, ..RsmClientOptions::default() };
         RsmClient::connect(&self.addresses(), options).await.unwrap()
+    }
+
+    /// Waits until all running replicas have announced a view with these members, in this order.
+    pub async fn until_members(&self, members: &[usize]) {
+        self.until_views(members, true).await;
+    }
+
+    /// Waits until all running replicas have announced a view with these members, in whatever order.
+    pub async fn until_member_set(&self, members: &[usize]) {
+        self.until_views(members, false).await;
+    }
+
+    async fn until_views(&self, members: &[usize], in_order: bool) {
+        let order = |mut members: Vec<String>| {
+            if !in_order {
+                members.sort();
+            }
+            members
+        };
+        let wanted = order(members.iter().map(|i| self.places[*i].address.clone()).collect());
+        eventually(&format!("members {members:?}"), || {
+            let has = |i: usize| {
+                let view = self.places[i].views.lock().last().cloned();
+                view.is_some_and(|view| order(view.members) == wanted)
+            };
+            self.running().all(|(i, _)| has(i)).then_some(())
+        })
+        .await;
+    }
+
+    /// Waits until these replicas have come to the same view.
+    pub async fn check_views_equal(&self, places: &[usize]) {
+        eventually("equal views", || {
+            let last = |i: &usize| self.places[*i].views.lock().last().cloned();
+            places.windows(2).all(|pair| last(&pair[0]) == last(&pair[1])).then_some(())
+        })
+        .await;
     }
 
     /// Waits until all running replicas have applied the same entries, and checks that their states are equal.

@@ -13,7 +13,7 @@ use requests::{Requests, Ticket};
 use rpc::{Client, ClientOptions, NotifyFn, Proc, Response, RpcError, Status};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -30,6 +30,8 @@ pub struct RsmClientOptions {
     pub suspect_after: Duration,
     /// The longest pause between two rounds over all replicas.
     pub backoff_max: Duration,
+    /// How often the client asks who the members are: it must know the new ones by the time the old ones are gone.
+    pub refresh_every: Duration,
 }
 
 impl Default for RsmClientOptions {
@@ -39,6 +41,7 @@ impl Default for RsmClientOptions {
             in_flight_max: 512,
             suspect_after: Duration::from_millis(250),
             backoff_max: Duration::from_millis(40),
+            refresh_every: Duration::from_secs(1),
         }
     }
 }
@@ -152,7 +155,9 @@ impl RsmClient {
         let register = Registration { head: rpc::codec::encode(&head).into() };
         let reply = inner.persist(REGISTER_CLIENT, &register, timeout).await?;
         inner.id = rpc::codec::decode(&reply).map_err(RsmError::BadReply)?;
-        Ok(RsmClient { inner: Arc::new(inner) })
+        let inner = Arc::new(inner);
+        inner.runtime.spawn(refresh(Arc::downgrade(&inner), inner.options.refresh_every));
+        Ok(RsmClient { inner })
     }
 
     /// The number by which the group knows this client: `CallInfo::client` in handlers.
@@ -204,6 +209,24 @@ impl RsmClient {
     pub async fn view(&self) -> Result<View, RsmError> {
         let reply = self.inner.persist(procs::MEMBERS, &AskView, self.inner.options.connect_timeout).await?;
         rpc::codec::decode(&reply).map_err(RsmError::BadReply)
+    }
+}
+
+/// Keeps the list of members up to date for as long as the client lives.
+async fn refresh(inner: Weak<Inner>, every: Duration) {
+    // At once: who was given one address should not depend on that replica.
+    let mut pause = Duration::ZERO;
+    loop {
+        tokio::time::sleep(pause).await;
+        pause = every;
+        let Some(inner) = inner.upgrade() else { return };
+        let client = inner.links.lock().target();
+        let view: Result<View, _> = client.call(procs::MEMBERS, &(), inner.options.suspect_after).await;
+        if let Ok(view) = view
+            && inner.links.lock().learn(&view)
+        {
+            inner.news.send_modify(|number| *number += 1);
+        }
     }
 }
 

@@ -60,13 +60,13 @@ pub fn boot_within<T: Ticket>(
         machine.restore(saved.state, saved.meta.stamp)?;
         snapshot = Some(saved.meta);
     }
-    let applied = machine.applied().seq;
+    let applied = machine.applied();
     let restored = Restored {
         hard_state: recovered.hard_state,
         snapshot,
         entries: recovered.entries,
         membership: founding,
-        applied,
+        applied: applied.seq,
     };
     let Config { id, election_timeout_ms, heartbeat_ms, rng_seed, .. } = config.consensus();
     let consensus = Config { id, election_timeout_ms, heartbeat_ms, rng_seed, ..bounds };

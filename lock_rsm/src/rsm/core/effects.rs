@@ -19,6 +19,9 @@ pub struct Effects<T> {
     pub tasks: Vec<Task>,
     /// Pieces of the snapshot on disk to read after the `writes`, for [`Input::Piece`](super::Input::Piece).
     pub pieces: Vec<SnapshotWanted>,
+    /// This replica hears of no master, perhaps because it does not belong to the group (any more): every replica that may
+    /// know the group, or at least its master, should be told so by [`Input::Asked`](super::Input::Asked).
+    pub ask_in: bool,
     /// Whose requests are refused.
     pub refused: Vec<(T, Refused)>,
     /// The replica was told to stop and may.
@@ -33,6 +36,7 @@ impl<T> Default for Effects<T> {
             writes: Vec::new(),
             tasks: Vec::new(),
             pieces: Vec::new(),
+            ask_in: false,
             refused: Vec::new(),
             done: false,
         }
@@ -57,7 +61,7 @@ pub enum Task {
     Restore(SnapshotMeta, Bytes),
     /// Marshal the state, which is now the one `SnapshotMeta` names, and have it written.
     Snapshot(SnapshotMeta),
-    /// A view was adopted, and whether this replica is its master. As master, it is announced once an entry of that view
-    /// is applied.
+    /// A view was adopted, and whether this replica is its master; the state then includes everything committed in earlier
+    /// views. Without a master it is none to adopt: this replica leads no longer.
     View(View, bool),
 }

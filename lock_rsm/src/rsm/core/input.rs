@@ -31,6 +31,14 @@ pub enum Input<T> {
     /// The program has worked off this many bytes of entries, counted since the start: the sum of
     /// [`Report::bytes`](super::Report::bytes).
     Applied(u64),
+    /// Another replica of this group asks to be taken in (again), as [`Effects::ask_in`](super::Effects::ask_in) told it to.
+    /// For the master; others ignore it.
+    Asked {
+        /// Its identity.
+        id: ReplicaId,
+        /// Where it listens.
+        address: String,
+    },
     /// Time passed.
     Tick,
     /// The replica is to stop.

@@ -14,7 +14,8 @@
 //! 1. Hands in any number of [`Input`]s by [`ReplicaCore::step`].
 //! 2. Takes the [`Effects`] and carries them out: `messages` are sent at once; `writes` reach the disk in order, and each
 //!    is reported by [`Input::Persisted`] when it and all before it are durable; `tasks` are performed by the [`Program`],
-//!    in order; `pieces` are read from the disk and come back as [`Input::Piece`].
+//!    in order; `pieces` are read from the disk and come back as [`Input::Piece`]; when `ask_in` is set, every other replica
+//!    that may be there is told by [`Input::Asked`].
 //! 3. Hands the answers in the program's [`Report`] to whoever is named by the ticket, stores its snapshot and says so by
 //!    [`Input::SnapshotSaved`], and reports [`Input::Applied`].
 //! 4. Calls again at [`ReplicaCore::next_tick_ms`] at the latest.
@@ -30,11 +31,13 @@ mod effects;
 mod head_start;
 mod incoming;
 mod input;
+mod membership;
 mod numbers;
 mod outputs;
 mod program;
 mod propose;
 mod replica;
+mod views;
 mod waiting;
 
 #[cfg(test)]

@@ -1,25 +1,25 @@
 //! What consensus wants done becomes effects.
 
 use super::super::store::{LogWrite, Snapshot};
-use super::super::types::View;
 use super::effects::{Task, Write};
 use super::incoming::Progress;
 use super::replica::ReplicaCore;
-use super::waiting::{Refused, Ticket};
-use crate::consensus::{Entry, InstallSnapshot, Outputs, SnapshotChunk, ViewInfo};
+use super::waiting::Ticket;
+use crate::consensus::{Entry, InstallSnapshot, Outputs, SnapshotChunk};
 
 impl<T: Ticket> ReplicaCore<T> {
     pub(super) fn carry_out(&mut self, now_ms: u64, mut outputs: Outputs) {
         self.effects.messages.append(&mut outputs.messages);
         if let Some(info) = outputs.view_changed.take() {
-            self.adopt_view(info);
+            self.view_changed(info);
         }
         let installed = outputs.install_snapshot.take().map(|install| self.take_received(install));
         self.persist(&mut outputs, installed.clone());
         if let Some((snapshot, _)) = installed {
-            self.delivered = snapshot.meta.stamp.seq;
+            self.delivered = snapshot.meta.stamp;
             (self.unsaved_entries, self.unsaved_bytes) = (0, 0);
             self.effects.tasks.push(Task::Restore(snapshot.meta, snapshot.state));
+            self.adopt();
         }
         self.deliver(outputs.committed);
         self.effects.pieces.append(&mut outputs.snapshots_wanted);
@@ -47,22 +47,11 @@ impl<T: Ticket> ReplicaCore<T> {
     }
 
     fn deliver(&mut self, committed: Vec<Entry>) {
-        let Some(last) = committed.last() else { return };
         let bytes: u64 = committed.iter().map(|entry| entry.size_bytes() as u64).sum();
-        self.delivered = last.stamp.seq;
         self.delivered_bytes += bytes;
         self.unsaved_entries += committed.len() as u64;
         self.unsaved_bytes += bytes;
-        self.effects.tasks.push(Task::Apply(committed));
-    }
-
-    fn adopt_view(&mut self, info: ViewInfo) {
-        let leads = info.master == Some(self.core.id());
-        let view = View::of(&info);
-        let gone = self.waiting.lock().give_up_except(leads.then_some(info.number));
-        self.effects.refused.extend(gone.into_iter().map(|ticket| (ticket, Refused::NotMaster)));
-        self.effects.view = Some(info);
-        self.effects.tasks.push(Task::View(view, leads));
+        self.hand_entries(committed);
     }
 
     /// The bytes of the snapshot that is to be installed now.
@@ -93,7 +82,7 @@ impl<T: Ticket> ReplicaCore<T> {
         if !due || self.saving {
             return;
         }
-        let Some(meta) = self.core.snapshot_meta(self.delivered) else { return };
+        let Some(meta) = self.core.snapshot_meta(self.delivered.seq) else { return };
         self.saving = true;
         (self.unsaved_entries, self.unsaved_bytes) = (0, 0);
         self.effects.tasks.push(Task::Snapshot(meta));

@@ -12,8 +12,6 @@ use bytes::Bytes;
 pub struct Program<T> {
     machine: Machine,
     waiting: Waiting<T>,
-    /// The view this replica leads and has not announced yet.
-    unannounced: Option<View>,
     hashed: Option<(Viewstamp, u64)>,
 }
 
@@ -35,7 +33,7 @@ pub struct Report<T> {
 impl<T: Ticket> Program<T> {
     /// `machine` with the requests `waiting` for it, shared with the replica's core.
     pub fn new(machine: Machine, waiting: Waiting<T>) -> Program<T> {
-        Program { machine, waiting, unannounced: None, hashed: None }
+        Program { machine, waiting, hashed: None }
     }
 
     /// Does one task. Fails when a received state cannot be read; the replica must then stop.
@@ -51,7 +49,7 @@ impl<T: Ticket> Program<T> {
             Task::Apply(entries) => self.apply(&entries, &mut report),
             Task::Restore(meta, state) => self.restore(&meta, state)?,
             Task::Snapshot(meta) => report.snapshot = Some(self.snapshot(meta)),
-            Task::View(view, leads) => report.announced = self.view(view, leads),
+            Task::View(view, leads) => report.announced = Some((view, leads)),
         }
         report.applied = self.machine.applied();
         Ok(report)
@@ -61,7 +59,6 @@ impl<T: Ticket> Program<T> {
         let outcomes: Vec<_> = entries.iter().map(|entry| (entry.stamp, self.machine.apply(entry))).collect();
         self.waiting.applied(outcomes, &mut report.answers);
         report.bytes = entries.iter().map(|entry| entry.size_bytes() as u64).sum();
-        report.announced = self.announce();
     }
 
     fn restore(&mut self, meta: &SnapshotMeta, state: Bytes) -> Result<(), StateError> {
@@ -71,22 +68,6 @@ impl<T: Ticket> Program<T> {
     fn snapshot(&mut self, meta: SnapshotMeta) -> Snapshot {
         assert_eq!(meta.stamp, self.machine.applied(), "a snapshot is taken exactly where it was ordered");
         Snapshot { meta, state: self.machine.marshal() }
-    }
-
-    fn view(&mut self, view: View, leads: bool) -> Option<(View, bool)> {
-        if leads {
-            self.unannounced = Some(view);
-            self.announce()
-        } else {
-            self.unannounced = None;
-            Some((view, false))
-        }
-    }
-
-    /// The view this replica leads is announced once its state includes everything committed in earlier ones.
-    fn announce(&mut self) -> Option<(View, bool)> {
-        let applied = self.machine.applied();
-        self.unannounced.take_if(|view| applied.view == view.number).map(|view| (view, true))
     }
 
     /// The last entry applied.

@@ -6,6 +6,8 @@ use super::effects::Effects;
 use super::head_start::HeadStart;
 use super::incoming::Incoming;
 use super::input::{Input, Proposal, Stop};
+use super::membership::Standing;
+use super::views::Adoption;
 use super::waiting::{Ticket, Waiting};
 use crate::consensus::{
     Body, Config, Core, Membership, MembershipError, Message, ReplicaId, Role, Viewstamp,
@@ -26,6 +28,8 @@ pub struct ReplicaConfig {
     pub election_timeout_ms: u64,
     /// How often a master that has nothing to say says so.
     pub heartbeat_ms: u64,
+    /// A member that is silent for this long is removed from the group by the master; `None`: never.
+    pub remove_after_ms: Option<u64>,
     /// Bounds.
     pub limits: Limits,
     /// Seed of the election jitter. Different in every replica.
@@ -36,12 +40,13 @@ pub struct ReplicaConfig {
 }
 
 impl ReplicaConfig {
-    /// Default timers and bounds for replica `id`.
+    /// Default timers and bounds for replica `id`; nobody is removed.
     pub fn new(id: ReplicaId, rng_seed: u64) -> ReplicaConfig {
         ReplicaConfig {
             id,
             election_timeout_ms: 150,
             heartbeat_ms: 50,
+            remove_after_ms: None,
             limits: Limits::default(),
             rng_seed,
             head_start: None,
@@ -76,8 +81,10 @@ pub struct ReplicaCore<T> {
     /// Messages that wait for a batch to be on disk.
     pub(super) after_persist: VecDeque<(u64, Vec<(ReplicaId, Message)>)>,
     pub(super) incoming: Incoming,
-    /// Seq of the last committed entry handed to the program.
-    pub(super) delivered: u64,
+    pub(super) adoption: Adoption,
+    pub(super) standing: Standing,
+    /// The last committed entry handed to the program.
+    pub(super) delivered: Viewstamp,
     /// Bytes of entries handed to the program, and worked off by it, since the start.
     pub(super) delivered_bytes: u64,
     pub(super) applied_bytes: u64,
@@ -115,7 +122,7 @@ impl<T: Ticket> ReplicaCore<T> {
         core: Core,
         config: ReplicaConfig,
         waiting: Waiting<T>,
-        applied: u64,
+        applied: Viewstamp,
         now_ms: u64,
     ) -> ReplicaCore<T> {
         ReplicaCore {
@@ -129,6 +136,8 @@ impl<T: Ticket> ReplicaCore<T> {
             persisted: 0,
             after_persist: VecDeque::new(),
             incoming: Incoming::default(),
+            adoption: Adoption::default(),
+            standing: Standing::default(),
             delivered: applied,
             delivered_bytes: 0,
             applied_bytes: 0,
@@ -183,6 +192,7 @@ impl<T: Ticket> ReplicaCore<T> {
                 let _ = self.core.snapshot_taken(&meta);
             }
             Input::Piece { to, piece } => self.piece(now_ms, to, piece),
+            Input::Asked { id, address } => self.on_asked(now_ms, id, address),
             Input::Applied(bytes) => self.applied_bytes = self.applied_bytes.max(bytes),
             Input::Tick => self.tick(now_ms),
             Input::Stop(Stop::AtOnce) => self.effects.done = true,
@@ -245,6 +255,7 @@ impl<T: Ticket> ReplicaCore<T> {
     pub fn take_effects(&mut self, now_ms: u64) -> Effects<T> {
         self.looked_ms = now_ms;
         self.propose(now_ms);
+        self.manage_members(now_ms);
         loop {
             let outputs = self.core.take_outputs(now_ms);
             // A snapshot received whole is installed by the next outputs.
@@ -256,6 +267,7 @@ impl<T: Ticket> ReplicaCore<T> {
         }
         self.order_snapshot();
         self.look_for_successor(now_ms);
+        self.effects.ask_in = self.must_ask(now_ms);
         std::mem::take(&mut self.effects)
     }
 

@@ -5,6 +5,7 @@ use super::super::core::{Answer, Effects, Input, Proposal, ReplicaCore, Stop, Ta
 use super::super::store::{SnapshotPiece, StoreError};
 use super::super::types::{StateError, View};
 use super::applier;
+use super::ask::Applicant;
 use super::links::Links;
 use super::shared::Shared;
 use super::writer::Job;
@@ -42,10 +43,18 @@ pub(super) enum Internal {
     StateFailed(StateError),
 }
 
+/// A message from another replica, and where that listens.
+pub(super) struct Received {
+    pub(super) from: ReplicaId,
+    pub(super) address: String,
+    pub(super) message: Message,
+}
+
 /// Where the driver's inputs come from.
 pub(super) struct Inputs {
     pub(super) internal: mpsc::UnboundedReceiver<Internal>,
-    pub(super) messages: mpsc::Receiver<(ReplicaId, Message)>,
+    pub(super) messages: mpsc::Receiver<Received>,
+    pub(super) asked: mpsc::Receiver<(ReplicaId, String)>,
     pub(super) proposals: mpsc::Receiver<Proposal<Tell>>,
     /// Ends the driver, after mastership was handed over if it says so.
     pub(super) stop: mpsc::Receiver<Stop>,
@@ -68,6 +77,7 @@ pub enum ReplicaFailure {
 /// Where the effects go.
 pub(super) struct Hands {
     pub(super) links: Links,
+    pub(super) applicant: Applicant,
     pub(super) writer: Sender<Job>,
     pub(super) applier: Sender<applier::Work>,
 }
@@ -112,20 +122,14 @@ impl Driver {
         self.core.step(self.shared.now_ms(), input);
     }
 
-    fn message(&mut self, from: ReplicaId, message: Message) {
-        if let Some(port) = &self.shared.test_port {
-            port.received(self.core.consensus().id(), self.core.consensus().role(), &message);
-        }
-        self.step(Input::Message { from, message });
-    }
-
     /// Waits for the next input or for a timer and handles it.
     async fn wait(&mut self, inputs: &mut Inputs) -> Result<(), ReplicaFailure> {
         tokio::select! {
             biased;
             Some(event) = inputs.internal.recv() => self.internal(event)?,
             Some(stop) = inputs.stop.recv() => self.stop(stop),
-            Some((from, message)) = inputs.messages.recv() => self.message(from, message),
+            Some(received) = inputs.messages.recv() => self.message(received),
+            Some((id, address)) = inputs.asked.recv() => self.step(Input::Asked { id, address }),
             Some(proposal) = inputs.proposals.recv() => self.step(Input::Propose(proposal)),
             () = self.timer() => {}
         }
@@ -144,14 +148,23 @@ impl Driver {
             self.internal(event)?;
         }
         for _ in 0..INPUTS_MAX {
-            let Ok((from, message)) = inputs.messages.try_recv() else { break };
-            self.message(from, message);
+            let Ok(received) = inputs.messages.try_recv() else { break };
+            self.message(received);
         }
         for _ in 0..INPUTS_MAX {
             let Ok(proposal) = inputs.proposals.try_recv() else { break };
             self.step(Input::Propose(proposal));
         }
         Ok(())
+    }
+
+    fn message(&mut self, received: Received) {
+        let Received { from, address, message } = received;
+        self.hands.links.heard_from(from, &address);
+        if let Some(port) = &self.shared.test_port {
+            port.received(self.core.consensus().id(), self.core.consensus().role(), &message);
+        }
+        self.step(Input::Message { from, message });
     }
 
     fn internal(&mut self, event: Internal) -> Result<(), ReplicaFailure> {
@@ -175,7 +188,9 @@ impl Driver {
     fn carry_out(&mut self, effects: Effects<Tell>) -> Result<(), ReplicaFailure> {
         if let Some(info) = &effects.view {
             self.hands.links.update(&info.membership);
-            self.shared.set_view(View::of(info));
+            let view = View::of(info);
+            self.hands.applicant.note(&view.members);
+            self.shared.set_view(view);
         }
         for (to, message) in &effects.messages {
             self.hands.links.send(*to, message);
@@ -193,9 +208,14 @@ impl Driver {
             // A caller that gave up is not there to be told.
             let _ = tell.send(Err(refused));
         }
+        if effects.ask_in {
+            self.hands.applicant.ask();
+        }
         let now = self.shared.now_ms();
         self.hands.links.keep_warm(now);
-        self.shared.set_role(self.core.consensus().role(), self.core.consensus().committed());
+        let consensus = self.core.consensus();
+        let is_member = consensus.membership().is_voter(consensus.id());
+        self.shared.set_role(consensus.role(), is_member, consensus.committed());
         self.shared.confirm(self.core.leads(now));
         Ok(())
     }

@@ -14,8 +14,17 @@ const ANSWER_WITHIN: Duration = Duration::from_millis(500);
 const ASK_AGAIN_AFTER: Duration = Duration::from_millis(50);
 const REMIND_AFTER: Duration = Duration::from_secs(5);
 
-/// Finds or founds the group of a fresh replica. Takes as long as it takes for all members to be up.
-pub(super) async fn form(shared: &Shared) -> Result<Membership, FormationError> {
+/// The group of a fresh replica.
+pub(super) struct Formed {
+    /// The members that founded it. This replica need not be one of them.
+    pub(super) founding: Membership,
+    /// Whether it was founded just now.
+    pub(super) now: bool,
+}
+
+/// Finds or founds the group of a fresh replica. Takes as long as it takes for all members to be up, or for the group that is
+/// to be joined to be there.
+pub(super) async fn form(shared: &Shared) -> Result<Formed, FormationError> {
     let others: Vec<Client> = shared
         .configured
         .iter()
@@ -25,17 +34,17 @@ pub(super) async fn form(shared: &Shared) -> Result<Membership, FormationError> 
     let mut reminded: Option<(Instant, Vec<String>)> = None;
     loop {
         match decide(&shared.identity, &shared.configured, &ask_all(&others).await) {
-            Decision::Found(membership) | Decision::Adopt(membership) => return Ok(membership),
+            Decision::Found(membership) => return Ok(Formed { founding: membership, now: true }),
+            Decision::Adopt(membership) | Decision::Join(membership) => {
+                return Ok(Formed { founding: membership, now: false });
+            }
             Decision::Refuse(error) => return Err(error),
             Decision::Wait(missing) => {
                 let due = reminded
                     .as_ref()
                     .is_none_or(|(at, names)| *names != missing || at.elapsed() >= REMIND_AFTER);
                 if due {
-                    tracing::info!(
-                        "the group forms when all its members are up; waiting for {}",
-                        missing.join(" ")
-                    );
+                    tracing::info!("waiting for {} to be up, or to belong to a group", missing.join(" "));
                     reminded = Some((Instant::now(), missing));
                 }
             }
@@ -58,7 +67,7 @@ async fn ask_all(others: &[Client]) -> BTreeMap<String, IdentityReply> {
     join_all(questions).await.into_iter().flatten().collect()
 }
 
-fn client_options(shared: &Shared) -> ClientOptions {
+pub(super) fn client_options(shared: &Shared) -> ClientOptions {
     ClientOptions {
         fail_fast: true,
         at_most_once: false,

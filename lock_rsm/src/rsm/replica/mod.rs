@@ -10,6 +10,7 @@
 
 mod allowance;
 mod applier;
+mod ask;
 mod driver;
 mod form;
 mod links;
@@ -27,8 +28,10 @@ use super::service::Service;
 use super::store::{DiskStore, Recovered, Store, StoreError, cluster_id};
 use super::types::{ReplicaOptions, ReplicaStatus, StateError, View};
 use crate::consensus::{Membership, RestoreError, Viewstamp};
+use ask::Applicant;
 use bytes::Bytes;
 use driver::{Driver, Hands, Inputs, Tell};
+use form::Formed;
 use links::Links;
 use parking_lot::Mutex;
 use rpc::{Server, ServerBuilder};
@@ -37,6 +40,9 @@ use shared::{Shared, SharedParts};
 use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
+
+/// Replicas whose asking to be taken in waits to be heard; more ask again.
+const ASKED_MAX: usize = 64;
 
 /// Why a replica did not start.
 #[derive(Debug, thiserror::Error)]
@@ -116,8 +122,9 @@ impl Replica {
     /// Starts a replica: opens its directory, listens, finds or founds its group, and takes part in it.
     ///
     /// `server` has the service's unreplicated procedures; the replicated ones come from `service`. Returns once the group is
-    /// formed, which takes all configured members the first time; meanwhile STATUS says `forming`. Must be called on a tokio
-    /// runtime.
+    /// formed, which takes all configured members the first time; meanwhile STATUS says `forming`. A replica that finds a group
+    /// formed without it joins that, and is taken in some time after this returned; meanwhile STATUS says `joining`. Must be
+    /// called on a tokio runtime.
     pub async fn start(
         options: ReplicaOptions,
         service: Arc<dyn Service>,
@@ -141,6 +148,7 @@ impl Replica {
             identity: recovered.identity.clone(),
             configured: group.members.clone(),
             timers: options.timers,
+            remove_after: options.remove_after,
             limits: options.limits,
             service: Arc::clone(&service),
             on_view: options.on_view.clone(),
@@ -156,11 +164,11 @@ impl Replica {
         let founding = match recovered.founding.take() {
             Some(founding) => founding,
             None => {
-                let founding = form::form(&shared).await?;
+                let Formed { founding, now } = form::form(&shared).await?;
                 let recorded = founding.clone();
                 store = on_blocking_thread(move || store.form(&recorded).map(|()| store)).await?;
                 *shared.founding.lock() = Some(founding.members.clone());
-                head_start = Some(group.master == group.me);
+                head_start = now.then_some(group.master == group.me);
                 founding
             }
         };
@@ -318,6 +326,7 @@ fn run(parts: Parts) -> Result<(mpsc::Sender<Stop>, watch::Receiver<Option<Ended
 
     let (internal_in, internal) = mpsc::unbounded_channel();
     let (messages_in, messages) = mpsc::channel(shared.limits.messages_max);
+    let (asked_in, asked) = mpsc::channel(ASKED_MAX);
     let (proposals_in, proposals) = mpsc::channel(shared.limits.invokes_max);
     let (stop_in, stop) = mpsc::channel(1);
     let writer = writer::spawn(store, internal_in.clone()).map_err(StartError::System)?;
@@ -327,14 +336,21 @@ fn run(parts: Parts) -> Result<(mpsc::Sender<Stop>, watch::Receiver<Option<Ended
         cluster,
         proposals: proposals_in,
         messages: messages_in,
+        asked: asked_in,
         applier: Mutex::new(applier.work.clone()),
     });
 
-    let mut links = Links::new(shared.identity.id, cluster, shared.transport());
+    let mut links = Links::new(&shared.identity, cluster, shared.transport());
     links.update(core.consensus().membership());
-    let hands = Hands { links, writer: writer.jobs, applier: applier.work };
-    let driving =
-        tokio::spawn(Driver::new(core, shared, hands).run(Inputs { internal, messages, proposals, stop }));
+    let applicant = Applicant::new(&shared, cluster);
+    let hands = Hands { links, applicant, writer: writer.jobs, applier: applier.work };
+    let driving = tokio::spawn(Driver::new(core, shared, hands).run(Inputs {
+        internal,
+        messages,
+        asked,
+        proposals,
+        stop,
+    }));
     let (tell_end, ended) = watch::channel(None);
     tokio::spawn(async move {
         let result = driving.await.unwrap_or(Err(ReplicaFailure::Thread));
@@ -365,6 +381,7 @@ fn core_config(shared: &Shared, head_start: Option<bool>) -> Result<ReplicaConfi
     Ok(ReplicaConfig {
         election_timeout_ms: millis(shared.timers.election_timeout),
         heartbeat_ms: millis(shared.timers.heartbeat),
+        remove_after_ms: shared.remove_after.map(millis),
         limits: shared.limits,
         head_start,
         ..ReplicaConfig::new(shared.identity.id, u64::from_le_bytes(seed))

@@ -3,11 +3,11 @@
 use super::super::core::{Answer, Proposal, Refused};
 use super::super::state::{Applied, Command, Outcome, REGISTER_CLIENT};
 use super::super::types::{ReplicaStatus, procs};
-use super::super::wire::{Envelope, IdentityReply, InvokeHead, InvokeReply};
+use super::super::wire::{Envelope, IdentityReply, InvokeHead, InvokeReply, JoinReply, JoinRequest};
 use super::applier::Work;
-use super::driver::Tell;
-use super::shared::Shared;
-use crate::consensus::{Message, ReplicaId, Role, Viewstamp};
+use super::driver::{Received, Tell};
+use super::shared::{Position, Shared};
+use crate::consensus::{ReplicaId, Role, Viewstamp};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use rpc::{Notify, Request, Response, ServerBuilder, Status};
@@ -18,7 +18,8 @@ use tokio::sync::{mpsc, oneshot};
 pub(super) struct Entrance {
     pub(super) cluster: u64,
     pub(super) proposals: mpsc::Sender<Proposal<Tell>>,
-    pub(super) messages: mpsc::Sender<(ReplicaId, Message)>,
+    pub(super) messages: mpsc::Sender<Received>,
+    pub(super) asked: mpsc::Sender<(ReplicaId, String)>,
     pub(super) applier: Mutex<std::sync::mpsc::Sender<Work>>,
 }
 
@@ -126,7 +127,7 @@ impl Desk {
         ReplicaStatus {
             address: self.shared.identity.address.clone(),
             pid: std::process::id(),
-            role: role_name(position.role).to_owned(),
+            role: role_name(&position).to_owned(),
             view: position.view,
             viewstamp: applied,
             applied: applied.seq,
@@ -158,6 +159,17 @@ impl Desk {
         }
     }
 
+    /// A replica asks to be taken in.
+    fn join(&self, request: JoinRequest) -> JoinReply {
+        let Some(entrance) = self.entrance() else { return JoinReply::Noted(self.shared.configured.clone()) };
+        if request.cluster != entrance.cluster {
+            return JoinReply::OtherGroup;
+        }
+        // It asks again.
+        let _ = entrance.asked.try_send((request.id, request.address));
+        JoinReply::Noted(self.shared.view().members)
+    }
+
     fn message(&self, notify: &Notify) {
         let Some(entrance) = self.entrance() else { return };
         let Ok((head, message)) = notify.decode::<Envelope>() else {
@@ -168,15 +180,17 @@ impl Desk {
         };
         if head.cluster == entrance.cluster && head.to == self.shared.identity.id {
             // A full queue loses messages as a network does.
-            let _ = entrance.messages.try_send((head.from, message));
+            let received = Received { from: head.from, address: head.address, message };
+            let _ = entrance.messages.try_send(received);
         }
     }
 }
 
-fn role_name(role: Option<Role>) -> &'static str {
-    match role {
+fn role_name(position: &Position) -> &'static str {
+    match position.role {
         None => "forming",
         Some(Role::Master) => "master",
+        Some(_) if !position.is_member => "joining",
         Some(Role::Slave) => "slave",
         Some(Role::PreCandidate | Role::Candidate) => "candidate",
     }
@@ -222,6 +236,8 @@ pub(super) fn register(desk: &Arc<Desk>, server: &mut ServerBuilder) {
     );
     let at = Arc::clone(desk);
     server.register(procs::IDENTITY, rpc::typed(move |_, (): ()| Ok(at.identity())));
+    let at = Arc::clone(desk);
+    server.register(procs::JOIN, rpc::typed(move |_, request: JoinRequest| Ok(at.join(request))));
     let at = Arc::clone(desk);
     server.on_notify(procs::MESSAGE, Arc::new(move |notify: Notify| at.message(&notify)));
 }

@@ -17,6 +17,7 @@ pub(super) struct Shared {
     pub(super) identity: Identity,
     pub(super) configured: Vec<String>,
     pub(super) timers: Timers,
+    pub(super) remove_after: Option<Duration>,
     pub(super) limits: Limits,
     pub(super) service: Arc<dyn Service>,
     pub(super) on_view: Option<ViewHook>,
@@ -25,6 +26,8 @@ pub(super) struct Shared {
     pub(super) founding: Mutex<Option<Vec<Member>>>,
     pub(super) started: Instant,
     position: Mutex<Position>,
+    /// What the service was told of views last: number, master, whether that is this replica.
+    told: Mutex<Option<(u64, Option<String>, bool)>>,
     /// Bytes of entries that the program has worked off since the start.
     applied_bytes: AtomicU64,
     /// The view this replica leads and whose first entry it has applied; 0 for none.
@@ -38,6 +41,7 @@ pub(super) struct Shared {
 pub(super) struct Position {
     pub(super) view: View,
     pub(super) role: Option<Role>,
+    pub(super) is_member: bool,
     pub(super) applied: Viewstamp,
     pub(super) committed: u64,
 }
@@ -47,6 +51,7 @@ pub(super) struct SharedParts {
     pub(super) identity: Identity,
     pub(super) configured: Vec<String>,
     pub(super) timers: Timers,
+    pub(super) remove_after: Option<Duration>,
     pub(super) limits: Limits,
     pub(super) service: Arc<dyn Service>,
     pub(super) on_view: Option<ViewHook>,
@@ -61,6 +66,7 @@ impl Shared {
             identity: parts.identity,
             configured: parts.configured,
             timers: parts.timers,
+            remove_after: parts.remove_after,
             limits: parts.limits,
             service: parts.service,
             on_view: parts.on_view,
@@ -69,6 +75,7 @@ impl Shared {
             applied_bytes: AtomicU64::new(0),
             founding: Mutex::new(parts.founding),
             started: Instant::now(),
+            told: Mutex::new(None),
             position: Mutex::new(Position { view, ..Position::default() }),
             led_view: AtomicU64::new(0),
             confirmed: AtomicU64::new(0),
@@ -108,9 +115,10 @@ impl Shared {
         self.applied_bytes.load(Ordering::Relaxed)
     }
 
-    pub(super) fn set_role(&self, role: Role, committed: u64) {
+    pub(super) fn set_role(&self, role: Role, is_member: bool, committed: u64) {
         let mut position = self.position.lock();
         position.role = Some(role);
+        position.is_member = is_member;
         position.committed = committed;
     }
 
@@ -118,10 +126,13 @@ impl Shared {
         self.position.lock().view = view;
     }
 
-    /// The applier tells of a view, in the order of the log.
+    /// The applier tells of a view, in the order of the log. The service need not know who else is a member.
     pub(super) fn announce(&self, view: &View, master: bool) {
         self.led_view.store(if master { view.number } else { 0 }, Ordering::Release);
-        self.service.on_view_change(view, master);
+        let told = (view.number, view.master.clone(), master);
+        if self.told.lock().replace(told.clone()) != Some(told) {
+            self.service.on_view_change(view, master);
+        }
         if let Some(hook) = self.on_view.as_ref().filter(|_| view.master.is_some()) {
             hook(view, master);
         }

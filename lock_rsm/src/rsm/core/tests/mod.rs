@@ -1,5 +1,6 @@
 //! The pure replica, driven by hand.
 
+mod members;
 mod requests;
 mod snapshots;
 mod stopping;

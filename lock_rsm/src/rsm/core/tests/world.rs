@@ -116,11 +116,16 @@ pub struct World {
     pub nodes: BTreeMap<ReplicaId, Node>,
     pub disks: BTreeMap<ReplicaId, Disk>,
     pub wire: VecDeque<(ReplicaId, ReplicaId, Message)>,
+    /// Who asked to be taken in, heard by everybody.
+    asking: VecDeque<ReplicaId>,
+    /// Where a replica listens, if not where its identity says.
+    pub moved: BTreeMap<ReplicaId, String>,
     /// Nothing gets to or from these.
     pub cut_off: Vec<ReplicaId>,
     /// All answers so far, by ticket.
     pub answers: BTreeMap<u64, Answer>,
     pub limits: Limits,
+    pub remove_after_ms: Option<u64>,
     starts: u64,
 }
 
@@ -134,9 +139,12 @@ impl World {
             nodes: BTreeMap::new(),
             disks: BTreeMap::new(),
             wire: VecDeque::new(),
+            asking: VecDeque::new(),
+            moved: BTreeMap::new(),
             cut_off: Vec::new(),
             answers: BTreeMap::new(),
             limits,
+            remove_after_ms: Some(2_000),
             starts: 0,
         };
         for id in 1..=count {
@@ -152,7 +160,12 @@ impl World {
 
     fn start_with(&mut self, id: ReplicaId, head_start: Option<bool>) {
         self.starts += 1;
-        let config = ReplicaConfig { limits: self.limits, head_start, ..ReplicaConfig::new(id, self.starts) };
+        let config = ReplicaConfig {
+            limits: self.limits,
+            head_start,
+            remove_after_ms: self.remove_after_ms,
+            ..ReplicaConfig::new(id, self.starts)
+        };
         let recovered = self.disks.entry(id).or_default().recovered(id);
         let service = Arc::new(Adder::default());
         let Boot { core, program, .. } =
@@ -187,6 +200,9 @@ impl World {
         let now_ms = self.now_ms;
         let Some(node) = self.nodes.get_mut(&id) else { return };
         let effects = node.core.take_effects(now_ms);
+        if effects.ask_in {
+            self.asking.push_back(id);
+        }
         node.done |= effects.done;
         node.tasks.extend(effects.tasks);
         node.unwritten.extend(effects.writes);
@@ -230,6 +246,14 @@ impl World {
             let is_cut = self.cut_off.contains(&from) || self.cut_off.contains(&to);
             if !is_cut && self.nodes.contains_key(&to) {
                 self.step(to, Input::Message { from, message });
+            }
+        }
+        while let Some(id) = self.asking.pop_front() {
+            let hears = |to: &ReplicaId| *to != id && ![id, *to].iter().any(|one| self.cut_off.contains(one));
+            let address = self.moved.get(&id).cloned().unwrap_or_else(|| address(id));
+            let ids: Vec<_> = self.ids().into_iter().filter(hears).collect();
+            for to in ids {
+                self.step(to, Input::Asked { id, address: address.clone() });
             }
         }
     }
@@ -276,6 +300,17 @@ impl World {
         let args = rpc::codec::encode(&(by, vec![7u8; ballast])).into();
         let command = Command { client, request, acked_upto: 0, proc: ADD, args }.encode();
         self.step(at, Input::Propose(Proposal { key, command, ticket }));
+    }
+
+    /// Waits until the master and all others running have adopted a view with these members, in this order.
+    pub fn until_members(&mut self, ids: &[ReplicaId]) {
+        let moved = self.moved.clone();
+        let expected: Vec<String> =
+            ids.iter().map(|id| moved.get(id).cloned().unwrap_or_else(|| address(*id))).collect();
+        self.until(&format!("members {ids:?}"), |world| {
+            let adopted = |node: &Node| node.views.last().is_some_and(|(view, _)| view.members == expected);
+            ids.iter().filter_map(|id| world.nodes.get(id)).all(adopted).then_some(())
+        });
     }
 
     /// Has `by` added by the master and waits for the answer.

@@ -1,0 +1,155 @@
+//! Who belongs to the group: what a master decides about it, and how a replica that is left out asks to be taken in.
+//!
+//! The rules of changing are those of consensus (one voter at a time, nothing before the master has committed in its own
+//! view). What is decided here is which change, in this order, and only by a master that a majority follows:
+//!
+//! 1. A member that has been silent for long is removed, and so is one whose address another incarnation asks from, unless it
+//!    still answers. The majority that follows the master is a majority of the members before the change, and so also of
+//!    those after it.
+//! 2. A joiner that has caught up gets its vote, unless a member is silent and about to be removed: should the joiner die as
+//!    well, the living might be no majority of so many.
+//! 3. A replica that asks is taken in without a vote.
+//!
+//! Of an even number of members more than half are needed, as before the removal of one; so a group of two never becomes a
+//! group of one by itself: neither could know that it is not the other one that goes on alone.
+
+use super::super::config::MEMBERS_MAX;
+use super::replica::ReplicaCore;
+use super::waiting::Ticket;
+use crate::consensus::{Follower, Member, Membership, ReplicaId, Role};
+use std::collections::BTreeMap;
+
+/// How often a master looks at its members.
+const LOOK_EVERY_MS: u64 = 10;
+/// Whoever has not asked again for this long does not want to join any more.
+const ASKED_WITHIN_MS: u64 = 2_000;
+/// Replicas that may ask at the same time; more have to ask again later.
+const ASKERS_MAX: usize = 64;
+/// How often a replica that is left out asks.
+const ASK_EVERY_MS: u64 = 200;
+/// A joiner whose log is at most this many entries behind is given its vote: what a busy master sends in a moment.
+const LAG_MAX: u64 = 1_024;
+
+/// What a replica keeps about the members beside what consensus does.
+#[derive(Debug, Default)]
+pub(super) struct Standing {
+    /// Who asked a master to be taken in: where it listens, and when.
+    askers: BTreeMap<ReplicaId, (String, u64)>,
+    look_again_ms: u64,
+    /// Since when no master was heard of.
+    masterless_since_ms: Option<u64>,
+    ask_again_ms: u64,
+}
+
+impl<T: Ticket> ReplicaCore<T> {
+    /// A replica that is not among the members, or does not hear that it is, asks to be taken in.
+    pub(super) fn on_asked(&mut self, now_ms: u64, id: ReplicaId, address: String) {
+        let may_ask = self.standing.askers.len() < ASKERS_MAX || self.standing.askers.contains_key(&id);
+        if self.core.role() == Role::Master && id != self.core.id() && may_ask {
+            self.standing.askers.insert(id, (address, now_ms));
+            self.standing.look_again_ms = 0;
+        }
+    }
+
+    /// Whether this replica should ask to be taken in, now: it has heard of no master for too long. If it is a member all the
+    /// same, asking does no harm.
+    pub(super) fn must_ask(&mut self, now_ms: u64) -> bool {
+        if self.core.master().is_some() || self.head_start.waits(now_ms) {
+            self.standing.masterless_since_ms = None;
+            return false;
+        }
+        let since_ms = *self.standing.masterless_since_ms.get_or_insert(now_ms);
+        let is_member = self.core.membership().is_voter(self.core.id());
+        let patience_ms = if is_member { 2 * self.config.election_timeout_ms } else { 0 };
+        let is_due = now_ms >= since_ms + patience_ms && now_ms >= self.standing.ask_again_ms;
+        if is_due {
+            self.standing.ask_again_ms = now_ms + ASK_EVERY_MS;
+        }
+        is_due
+    }
+
+    /// As master: changes the membership if that is called for and possible.
+    pub(super) fn manage_members(&mut self, now_ms: u64) {
+        if self.core.role() != Role::Master {
+            self.standing.askers.clear();
+            return;
+        }
+        if now_ms < self.standing.look_again_ms || self.handing_over_until_ms.is_some() {
+            return;
+        }
+        self.standing.look_again_ms = now_ms + LOOK_EVERY_MS;
+        let may_change = self.core.is_settled()
+            && self.core.membership_is_committed()
+            && self.core.is_master_with_quorum(now_ms);
+        if !may_change {
+            return;
+        }
+        self.standing.askers.retain(|_, (_, asked_ms)| now_ms < *asked_ms + ASKED_WITHIN_MS);
+        let followers = self.core.followers(now_ms);
+        let change = self
+            .whom_to_remove(&followers)
+            .or_else(|| self.whom_to_promote(&followers))
+            .or_else(|| self.whom_to_take_in());
+        if let Some(membership) = change {
+            // Refused when something came between; the next look will tell.
+            let _ = self.core.propose_membership(now_ms, membership);
+        }
+    }
+
+    /// The longest silent one of those that have to go.
+    fn whom_to_remove(&self, followers: &[Follower]) -> Option<Membership> {
+        let limit_ms = self.config.remove_after_ms.unwrap_or(u64::MAX);
+        let must_go = |follower: &&Follower| {
+            follower.silent_ms >= limit_ms
+                || (follower.silent_ms >= self.config.election_timeout_ms && self.is_replaced(follower.id))
+        };
+        let gone = followers.iter().filter(must_go).max_by_key(|follower| follower.silent_ms)?;
+        let mut membership = self.core.membership().clone();
+        membership.members.retain(|member| member.id != gone.id);
+        Some(membership)
+    }
+
+    /// Whether another incarnation asks from this member's address.
+    fn is_replaced(&self, id: ReplicaId) -> bool {
+        let Some(member) = self.core.membership().get(id) else { return false };
+        let mut askers = self.standing.askers.iter();
+        askers.any(|(asker, (address, _))| *asker != id && *address == member.address)
+    }
+
+    fn whom_to_promote(&self, followers: &[Follower]) -> Option<Membership> {
+        let is_missed =
+            |follower: &Follower| follower.voter && follower.silent_ms >= 2 * self.config.election_timeout_ms;
+        if self.config.remove_after_ms.is_some() && followers.iter().any(is_missed) {
+            return None;
+        }
+        let last = self.core.last().seq;
+        let is_ready = |follower: &&Follower| {
+            !follower.voter
+                && !follower.needs_snapshot
+                && follower.matched > 0
+                && follower.matched + LAG_MAX >= last
+                && follower.silent_ms < self.config.election_timeout_ms
+        };
+        let ready = followers.iter().find(is_ready)?;
+        let mut membership = self.core.membership().clone();
+        // Members stand in the order in which they became that.
+        let at = membership.members.iter().position(|member| member.id == ready.id)?;
+        let member = membership.members.remove(at);
+        membership.members.push(Member { voter: true, ..member });
+        Some(membership)
+    }
+
+    fn whom_to_take_in(&mut self) -> Option<Membership> {
+        let membership = self.core.membership();
+        self.standing.askers.retain(|id, _| !membership.contains(*id));
+        if membership.members.len() >= MEMBERS_MAX {
+            return None;
+        }
+        // An address has one replica; who had it before has to go first.
+        let is_free = |address: &String| membership.members.iter().all(|member| member.address != *address);
+        let (&id, (address, _)) = self.standing.askers.iter().find(|(_, (address, _))| is_free(address))?;
+        let mut membership = membership.clone();
+        membership.members.push(Member { id, address: address.clone(), voter: false });
+        Some(membership)
+    }
+}
