@@ -194,7 +194,10 @@ impl<T: Ticket> ReplicaCore<T> {
             Input::Piece { to, piece } => self.piece(now_ms, to, piece),
             Input::Asked { id, address } => self.on_asked(now_ms, id, address),
             Input::Applied(bytes) => self.applied_bytes = self.applied_bytes.max(bytes),
-            Input::Tick => self.tick(now_ms),
+            Input::Tick => {
+                self.tick(now_ms);
+                self.manage_members(now_ms);
+            }
             Input::Stop(Stop::AtOnce) => self.effects.done = true,
             Input::Stop(Stop::Gracefully) => self.hand_over(now_ms),
         }
@@ -255,7 +258,6 @@ impl<T: Ticket> ReplicaCore<T> {
     pub fn take_effects(&mut self, now_ms: u64) -> Effects<T> {
         self.looked_ms = now_ms;
         self.propose(now_ms);
-        self.manage_members(now_ms);
         loop {
             let outputs = self.core.take_outputs(now_ms);
             // A snapshot received whole is installed by the next outputs.
