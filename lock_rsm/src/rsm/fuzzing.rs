@@ -4,7 +4,7 @@ use super::config;
 use super::service::Service;
 use super::state::{Applied, Command, Machine, Outcome, ReplyLimits};
 use super::types::{ReplicaStatus, StateError, View};
-use super::wire::{Envelope, IdentityReply, InvokeHead, InvokeReply, MessageHead};
+use super::wire::{Envelope, IdentityReply, InvokeHead, InvokeReply, JoinReply, JoinRequest, MessageHead};
 use crate::consensus::{Entry, Payload, Viewstamp};
 use crate::fuzzing::{members, messages, one};
 use crate::locks::{LockService, LockServiceOptions};
@@ -20,6 +20,8 @@ pub const REPLICAS: &[Decoder] = &[
     Decoder { name: "invoked", rewrite: coded::<InvokeReply>, samples: invoke_replies },
     Decoder { name: "envelope", rewrite: coded::<Envelope>, samples: envelopes },
     Decoder { name: "identity", rewrite: coded::<IdentityReply>, samples: identities },
+    Decoder { name: "join", rewrite: coded::<JoinRequest>, samples: join_requests },
+    Decoder { name: "joined", rewrite: coded::<JoinReply>, samples: join_replies },
     Decoder { name: "status", rewrite: coded::<ReplicaStatus>, samples: statuses },
     Decoder { name: "view", rewrite: coded::<View>, samples: || one(&view()) },
     Decoder { name: "command", rewrite: rewrite_command, samples: || vec![command().encode().into()] },
@@ -64,13 +66,22 @@ fn invoke_replies() -> Vec<Vec<u8>> {
 }
 
 fn envelopes() -> Vec<Vec<u8>> {
-    let head = MessageHead { cluster: u64::MAX, from: 1, to: 2 };
+    let head = MessageHead { cluster: u64::MAX, from: 1, address: "127.0.0.1:7001".into(), to: 2 };
     messages().into_iter().map(|message| rpc::codec::encode(&(&head, message))).collect()
 }
 
 fn identities() -> Vec<Vec<u8>> {
     let configured = vec!["127.0.0.1:7001".to_owned(), "127.0.0.1:7002".to_owned()];
     one(&IdentityReply { id: 1 << 50, configured, formed: Some(members().members) })
+}
+
+fn join_requests() -> Vec<Vec<u8>> {
+    one(&JoinRequest { cluster: u64::MAX, id: 1 << 50, address: "127.0.0.1:7003".into() })
+}
+
+fn join_replies() -> Vec<Vec<u8>> {
+    let replies = [JoinReply::Noted(view().members), JoinReply::OtherGroup];
+    replies.iter().map(rpc::codec::encode).collect()
 }
 
 fn statuses() -> Vec<Vec<u8>> {

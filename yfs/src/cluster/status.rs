@@ -23,7 +23,7 @@ const UNREACHABLE: &str = "unreachable";
 pub struct Status {
     /// The newest view any replica is in; `null` when none answers.
     pub view: Option<View>,
-    /// Every replica, in the order of the addresses.
+    /// Every replica asked, in the order of the addresses, then members that have come since.
     pub replicas: Vec<Replica>,
     /// The extent server.
     pub extent_server: ExtentServer,
@@ -49,12 +49,14 @@ pub struct Replica {
     pub address: String,
     /// Its process, when it answers or is known to run.
     pub pid: Option<u32>,
-    /// `master`, `slave`, `candidate`, `forming`, or `unreachable`.
+    /// `master`, `slave`, `candidate`, `joining` (not a member yet, or not any more), `forming`, or `unreachable`.
     pub role: String,
     /// What it has applied.
     pub viewstamp: Option<Viewstamp>,
     /// Hash of the state after it.
     pub state_hash: Option<u64>,
+    /// Committed commands, as the master counts them, that it has not applied yet; `null` when it or the master is not known.
+    pub lag: Option<u64>,
 }
 
 /// A place in the replicated log.
@@ -142,14 +144,25 @@ pub fn is_mounted(path: &Path) -> bool {
 
 /// The cluster at these addresses, each asked at the same time.
 pub async fn of_addresses(addresses: &Addresses) -> Status {
-    let replicas = join_all(addresses.locks.iter().map(|address| ask_replica(address)));
-    let (replicas, extents) = tokio::join!(replicas, ask_extents(&addresses.extents));
+    let (replicas, extents) = tokio::join!(ask_replicas(&addresses.locks), ask_extents(&addresses.extents));
+    let (asked, answers): (Vec<String>, Vec<_>) = replicas.into_iter().unzip();
+    let committed =
+        answers.iter().flatten().filter(|status| status.role == "master").map(|s| s.committed).max();
     Status {
-        view: newest_view(&replicas),
-        replicas: addresses.locks.iter().zip(replicas).map(|(a, answer)| replica(a, answer)).collect(),
+        view: newest_view(&answers),
+        replicas: asked.iter().zip(answers).map(|(a, answer)| replica(a, answer, committed)).collect(),
         extent_server: extent_server(&addresses.extents, extents),
         mounts: Vec::new(),
     }
+}
+
+/// What the replicas at these addresses say, and then the members that one of them named and that are not among them.
+async fn ask_replicas(addresses: &[String]) -> Vec<(String, Option<ReplicaStatus>)> {
+    let mut answers = join_all(addresses.iter().map(|address| ask_replica(address))).await;
+    let members = newest_view(&answers).map(|view| view.members).unwrap_or_default();
+    let others: Vec<String> = members.into_iter().filter(|member| !addresses.contains(member)).collect();
+    answers.extend(join_all(others.iter().map(|address| ask_replica(address))).await);
+    addresses.iter().cloned().chain(others).zip(answers).collect()
 }
 
 /// What one replica says of itself; `None` when it does not answer.
@@ -183,7 +196,7 @@ fn newest_view(answers: &[Option<ReplicaStatus>]) -> Option<View> {
     Some(View { number: view.number, members: view.members.clone(), master: view.master.clone() })
 }
 
-fn replica(address: &str, answer: Option<ReplicaStatus>) -> Replica {
+fn replica(address: &str, answer: Option<ReplicaStatus>, committed: Option<u64>) -> Replica {
     match answer {
         Some(status) => Replica {
             address: address.to_owned(),
@@ -191,6 +204,7 @@ fn replica(address: &str, answer: Option<ReplicaStatus>) -> Replica {
             role: status.role,
             viewstamp: Some(Viewstamp { view: status.viewstamp.view, seq: status.viewstamp.seq }),
             state_hash: status.state_hash,
+            lag: committed.map(|committed| committed.saturating_sub(status.applied)),
         },
         None => Replica {
             address: address.to_owned(),
@@ -198,6 +212,7 @@ fn replica(address: &str, answer: Option<ReplicaStatus>) -> Replica {
             role: UNREACHABLE.to_owned(),
             viewstamp: None,
             state_hash: None,
+            lag: None,
         },
     }
 }
@@ -237,12 +252,16 @@ impl Status {
             }
             None => line("no lock server answers".into()),
         }
-        line(format!("{:<14} {:<22} {:>8}  {:<12} {}", "PART", "ADDRESS", "PID", "ROLE", "VIEWSTAMP"));
+        line(format!(
+            "{:<14} {:<22} {:>8}  {:<12} {:<12} {}",
+            "PART", "ADDRESS", "PID", "ROLE", "VIEWSTAMP", "LAG"
+        ));
         for replica in &self.replicas {
             let stamp = replica.viewstamp.as_ref().map_or(String::new(), |v| format!("{}.{}", v.view, v.seq));
             let pid = pid_text(replica.pid);
+            let lag = replica.lag.map_or(String::new(), |lag| lag.to_string());
             line(format!(
-                "{:<14} {:<22} {pid:>8}  {:<12} {stamp}",
+                "{:<14} {:<22} {pid:>8}  {:<12} {stamp:<12} {lag}",
                 "lock server", replica.address, replica.role
             ));
         }
@@ -278,7 +297,7 @@ mod tests {
     fn nobody() -> Status {
         Status {
             view: None,
-            replicas: vec![replica("127.0.0.1:1", None)],
+            replicas: vec![replica("127.0.0.1:1", None, None)],
             extent_server: extent_server("127.0.0.1:2", None),
             mounts: vec![],
         }
@@ -290,6 +309,7 @@ mod tests {
         assert_eq!(json["view"], serde_json::Value::Null);
         assert_eq!(json["replicas"][0]["role"], "unreachable");
         assert_eq!(json["replicas"][0]["pid"], serde_json::Value::Null);
+        assert_eq!(json["replicas"][0]["lag"], serde_json::Value::Null);
         assert_eq!(json["extent_server"]["address"], "127.0.0.1:2");
 
         let mut status = nobody();
