@@ -1,6 +1,6 @@
 //! What the replicas must agree on.
 
-use lock_rsm::rsm::ReplicaStatus;
+use lock_rsm::rsm::{ReplicaStatus, Viewstamp};
 
 /// The address of the master that all of `statuses` follow in one view.
 pub fn one_master(statuses: &[ReplicaStatus]) -> Result<String, String> {
@@ -17,28 +17,72 @@ pub fn one_master(statuses: &[ReplicaStatus]) -> Result<String, String> {
     Ok(master)
 }
 
-/// All of `statuses` are in one view that has the living replicas among its members and one of them as its master, and
-/// nobody who does not belong to the group; and all have the same state after the same command.
-pub fn agreement(statuses: &[ReplicaStatus], group: &[String]) -> Result<(), String> {
+/// All of `statuses`, which are those of `members`, are in one view of exactly these members, in this order.
+pub fn one_view(statuses: &[ReplicaStatus], members: &[String]) -> Result<(), String> {
     one_master(statuses)?;
     let view = &statuses[0].view;
-    if let Some(missing) = statuses.iter().find(|status| !view.members.contains(&status.address)) {
-        return Err(format!("{} is not a member of {view}", missing.address));
-    }
-    if let Some(stranger) = view.members.iter().find(|member| !group.contains(member)) {
-        return Err(format!("{stranger} is a member of {view} and does not belong to the group"));
-    }
+    if view.members == members { Ok(()) } else { Err(format!("the view is {view}")) }
+}
+
+/// Besides, all have the same state after the same command; its stamp.
+pub fn agreement(statuses: &[ReplicaStatus], members: &[String]) -> Result<Viewstamp, String> {
+    one_view(statuses, members)?;
     let first = &statuses[0];
     for other in statuses {
         if other.state_hash.is_none() || other.viewstamp != first.viewstamp {
-            return Err(format!(
-                "{} is at {:?}, {} at {:?}",
-                first.address, first.viewstamp, other.address, other.viewstamp
-            ));
+            let (one, two) = (first.viewstamp, other.viewstamp);
+            return Err(format!("{} is at {one}, {} at {two}", first.address, other.address));
         }
         if other.state_hash != first.state_hash {
             return Err(format!("{} and {} differ after the same command", first.address, other.address));
         }
     }
-    Ok(())
+    Ok(first.viewstamp)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lock_rsm::rsm::View;
+
+    fn statuses() -> [ReplicaStatus; 2] {
+        ["a:1", "b:2"].map(|address| ReplicaStatus {
+            address: address.into(),
+            role: if address == "a:1" { "master" } else { "slave" }.into(),
+            view: View { number: 3, members: vec!["a:1".into(), "b:2".into()], master: Some("a:1".into()) },
+            viewstamp: Viewstamp { view: 3, seq: 9 },
+            state_hash: Some(5),
+            ..ReplicaStatus::default()
+        })
+    }
+
+    fn members(list: &[&str]) -> Vec<String> {
+        list.iter().map(|&member| member.to_owned()).collect()
+    }
+
+    #[test]
+    fn agreement_is_recognised_and_every_difference_noticed() {
+        let all = members(&["a:1", "b:2"]);
+        assert_eq!(agreement(&statuses(), &all), Ok(Viewstamp { view: 3, seq: 9 }));
+        let changes: [fn(&mut ReplicaStatus); 6] = [
+            |status| status.view.number = 4,
+            |status| status.view.master = None,
+            |status| status.role = "master".into(),
+            |status| status.viewstamp.seq = 8,
+            |status| status.state_hash = Some(6),
+            |status| status.state_hash = None,
+        ];
+        for (i, change) in changes.iter().enumerate() {
+            let mut statuses = statuses();
+            change(&mut statuses[1]);
+            assert!(agreement(&statuses, &all).is_err(), "change {i}");
+        }
+    }
+
+    #[test]
+    fn members_and_their_order_count() {
+        for other in [&["b:2", "a:1"][..], &["a:1"], &["a:1", "b:2", "c:3"], &["a:1", "c:3"]] {
+            assert!(one_view(&statuses(), &members(other)).is_err(), "{other:?}");
+        }
+    }
 }

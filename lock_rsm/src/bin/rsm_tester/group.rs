@@ -1,96 +1,222 @@
-//! The lock servers as processes.
+//! The lock servers of a test.
 
-use std::fs::File;
-use std::net::TcpListener;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use lock_rsm::rsm::{ReplicaStatus, replica_status};
-use tokio::process::{Child, Command};
+use futures_util::future::join_all;
+use lock_rsm::rsm::{ReplicaStatus, replica_status, test_port};
 
+use super::checks;
 use super::failure::Failure;
+use super::history::History;
+use super::ports::Ports;
+use super::process::{self, PATIENCE, POLL};
+use super::server::Server;
+use super::views;
 
-const REPLICAS: usize = 3;
-/// What must happen soon gets this long, also on a machine under load.
-pub const PATIENCE: Duration = Duration::from_secs(60);
-const POLL: Duration = Duration::from_millis(20);
+/// How long one question to a server may take.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+/// Whoever may do nothing is watched for this long.
+const QUIET: Duration = Duration::from_secs(5);
 
-/// One lock server. Killed when dropped.
-pub struct Server {
-    pub port: u16,
-    pub pid: u32,
-    child: Child,
-    alive: bool,
+/// How servers are set up.
+pub struct Setup {
+    pub bin_dir: PathBuf,
+    pub dir: PathBuf,
+    pub seed: u64,
+    /// How many servers there can be.
+    pub servers: u16,
+    /// All members are listed in a file `config`, and found the group together.
+    pub listed: bool,
+    /// Logs are named as in the lab of 2007, not as in the later ones.
+    pub as_in_2007: bool,
+    /// Ends servers by SIGTERM, not by SIGKILL.
+    pub gently: bool,
 }
 
-/// Three lock servers; the first is the designated master.
+impl Setup {
+    /// The name of the log of `program`, called for these ports.
+    pub fn log(&self, program: &str, ports: &[u16]) -> String {
+        let ports: Vec<String> = ports.iter().map(u16::to_string).collect();
+        match self.as_in_2007 {
+            true => format!("{program}-{}.out", ports.join(" ")),
+            false => format!("{program}-{}.log", ports.join("-")),
+        }
+    }
+}
+
+/// The lock servers of a test, by number; number 0 is started first.
 pub struct Group {
+    pub setup: Setup,
     pub servers: Vec<Server>,
+    history: History,
+    founders: Vec<usize>,
+    _ports: Ports,
 }
 
 impl Group {
-    /// Starts the servers in `dir`, each with its log there, and prints their process ids.
-    pub fn spawn(bin_dir: &Path, dir: &Path) -> Result<Group, Failure> {
-        let ports = free_ports()?;
-        let config: String = ports.iter().map(|port| format!("{port}\n")).collect();
-        std::fs::write(dir.join("config"), config)
-            .map_err(|error| cannot("write", &dir.join("config"), &error))?;
-        let master = ports[0];
-        let mut servers = Vec::new();
-        for &port in &ports {
-            let arguments = [master.to_string(), port.to_string()];
-            let log = dir.join(format!("lock_server-{master} {port}.out"));
-            let child = spawn(&bin_dir.join("lock_server"), "./lock_server", &arguments, dir, &log)?;
-            let pid = child.id().ok_or_else(|| Failure::new("a lock_server ended at once"))?;
-            servers.push(Server { port, pid, child, alive: true });
+    /// Servers that do not run yet.
+    pub fn new(setup: Setup) -> Result<Group, Failure> {
+        let ports = Ports::take(setup.servers, setup.seed)?;
+        let numbers: Vec<usize> = (0..usize::from(setup.servers)).collect();
+        let first = ports.server(0);
+        let server = |&i: &usize| {
+            let port = ports.server(i);
+            Server::new(port, setup.dir.join(setup.log("lock_server", &[first, port])))
+        };
+        let servers: Vec<Server> = numbers.iter().map(server).collect();
+        if setup.listed {
+            let config: String = servers.iter().map(|server| format!("{}\n", server.port)).collect();
+            let file = setup.dir.join("config");
+            std::fs::write(&file, config).map_err(|error| Failure::cannot("write", &file, &error))?;
         }
-        let pids: Vec<String> = servers.iter().map(|server| server.pid.to_string()).collect();
+        let founders = if setup.listed { numbers } else { vec![0] };
+        Ok(Group { setup, servers, history: History::default(), founders, _ports: ports })
+    }
+
+    /// Starts server `i` as `lock_server MASTER I`.
+    pub fn start(&mut self, i: usize, master: usize) -> Result<(), Failure> {
+        let master = self.servers[master].port.to_string();
+        let server = &mut self.servers[i];
+        let test_port = (server.port + 1).to_string();
+        let arguments = [master, server.port.to_string(), "--test-port".to_owned(), test_port];
+        let program = self.setup.bin_dir.join("lock_server");
+        let child = process::spawn(&program, "./lock_server", &arguments, &self.setup.dir, &server.log)?;
+        server.started(child);
+        self.history.restarted(server.port);
+        Ok(())
+    }
+
+    /// Starts all servers of a group that is listed in `config`.
+    pub fn start_listed(&mut self) -> Result<(), Failure> {
+        (0..self.servers.len()).try_for_each(|i| self.start(i, 0))
+    }
+
+    /// Starts `count` servers one after the other; each joins those before it.
+    pub async fn start_joining(&mut self, count: usize) -> Result<(), Failure> {
+        for i in 0..count {
+            self.start(i, 0)?;
+            self.wait_for_view(&(0..=i).collect::<Vec<_>>()).await?;
+        }
+        Ok(())
+    }
+
+    /// Prints the labs' line.
+    pub fn say_spawned(&self) {
+        let pids: Vec<String> =
+            self.servers.iter().filter_map(|server| server.pid()).map(|pid| pid.to_string()).collect();
         println!("spawned: {}", pids.join(" "));
-        Ok(Group { servers })
     }
 
-    pub fn master_port(&self) -> u16 {
-        self.servers[0].port
+    /// Ends server `i`, as a crash would unless set up otherwise.
+    pub async fn kill(&mut self, i: usize) -> Result<(), Failure> {
+        match self.setup.gently {
+            true => self.servers[i].terminate(true).await,
+            false => self.servers[i].kill().await,
+        }
     }
 
-    pub fn addresses(&self) -> String {
-        let ports: Vec<String> = self.servers.iter().map(|server| server.port.to_string()).collect();
-        ports.join(",")
-    }
-
-    pub fn alive(&self) -> impl Iterator<Item = &Server> {
-        self.servers.iter().filter(|server| server.alive)
-    }
-
-    /// What every living server says of itself; none while one of them does not answer.
-    pub async fn statuses(&mut self) -> Result<Option<Vec<ReplicaStatus>>, Failure> {
-        for server in self.servers.iter_mut().filter(|server| server.alive) {
-            if let Ok(Some(status)) = server.child.try_wait() {
-                return Err(Failure::new(format!("lock_server {} ended by itself: {status}", server.port)));
+    /// Calls off the breakpoints of these servers, unless they have died already.
+    pub async fn call_off(&mut self, of: &[usize]) -> Result<(), Failure> {
+        for &i in of {
+            if self.servers[i].is_running() {
+                self.arm(i, 0).await?;
             }
         }
-        let questions = self
-            .alive()
-            .map(|server| async { replica_status(&server.address(), Duration::from_secs(5)).await.ok() });
-        Ok(futures_util::future::join_all(questions).await.into_iter().collect())
+        Ok(())
     }
 
-    /// Polls the servers until `found` finds something in what they say.
+    /// Has server `i` die at breakpoint `number`; 0 calls off all that was asked.
+    pub async fn arm(&self, i: usize, number: u32) -> Result<(), Failure> {
+        let at = self.servers[i].test_address();
+        let armed = test_port::arm_breakpoint(&at, number).await;
+        armed
+            .map(drop)
+            .map_err(|error| Failure::new(format!("cannot set breakpoint {number} at {at}: {error}")))
+    }
+
+    /// Waits for server `i` to die at breakpoint `number`.
+    pub async fn wait_for_death(&mut self, i: usize, number: u32) -> Result<(), Failure> {
+        self.wait_for_death_of(&[i], number).await.map(drop)
+    }
+
+    /// Waits for one of these servers to die at breakpoint `number`, and says which.
+    pub async fn wait_for_death_of(&mut self, of: &[usize], number: u32) -> Result<usize, Failure> {
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
+            for &i in of {
+                if self.servers[i].has_died_at(number)? {
+                    println!("died: {}", self.servers[i].port);
+                    return Ok(i);
+                }
+            }
+            tokio::time::sleep(POLL / 4).await;
+        }
+        Err(Failure::new(format!("nobody died at breakpoint {number} within {PATIENCE:?}")))
+    }
+
+    /// Cuts server `i` off at its next command, or repairs that.
+    pub async fn partition(&self, i: usize, heal: bool) -> Result<(), Failure> {
+        let at = self.servers[i].test_address();
+        let done = test_port::net_repair(&at, heal).await;
+        done.map(drop).map_err(|error| Failure::new(format!("cannot partition by {at}: {error}")))
+    }
+
+    /// What these servers say of themselves.
+    async fn statuses(&self, of: &[usize]) -> Result<Vec<ReplicaStatus>, String> {
+        let questions = of.iter().map(|&i| async move {
+            let address = self.servers[i].address();
+            replica_status(&address, ANSWER_WITHIN).await.map_err(|error| format!("{address}: {error}"))
+        });
+        join_all(questions).await.into_iter().collect()
+    }
+
+    /// Nobody has died unasked, and all tell the same history.
+    pub async fn look(&mut self) -> Result<(), Failure> {
+        for i in 0..self.servers.len() {
+            self.servers[i].must_run()?;
+            if self.servers[i].is_running() {
+                self.read_history(i).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn read_history(&mut self, i: usize) -> Result<(), Failure> {
+        let (port, at) = (self.servers[i].port, self.servers[i].test_address());
+        loop {
+            let from = self.history.next_of(port);
+            // It may have just started, or have just died.
+            let Ok(page) = test_port::read_history(&at, from).await else { return Ok(()) };
+            if page.lines.is_empty() {
+                return Ok(());
+            }
+            self.history.told(port, page.lines).map_err(Failure::new)?;
+        }
+    }
+
+    /// Waits until `members`, in this order, are the view of each of them, with one of them as the master of all.
+    pub async fn wait_for_view(&mut self, members: &[usize]) -> Result<(), Failure> {
+        let addresses = self.addresses(members);
+        let what = format!("the view {}", addresses.join(" "));
+        self.wait_for(&what, members, |statuses| checks::one_view(statuses, &addresses)).await
+    }
+
+    /// Waits until all of these servers say something that is `found` right.
     pub async fn wait_for<T>(
         &mut self,
         what: &str,
+        of: &[usize],
         found: impl Fn(&[ReplicaStatus]) -> Result<T, String>,
     ) -> Result<T, Failure> {
         let deadline = Instant::now() + PATIENCE;
-        let mut why = "a replica does not answer".to_owned();
         loop {
-            if let Some(statuses) = self.statuses().await? {
-                match found(&statuses) {
-                    Ok(value) => return Ok(value),
-                    Err(reason) => why = reason,
-                }
-            }
+            self.look().await?;
+            let why = match self.statuses(of).await.and_then(|statuses| found(&statuses)) {
+                Ok(value) => return Ok(value),
+                Err(why) => why,
+            };
             if Instant::now() > deadline {
                 return Err(Failure::new(format!("{what}: not within {PATIENCE:?}: {why}")));
             }
@@ -98,83 +224,93 @@ impl Group {
         }
     }
 
-    /// Kills the server at `address` as a crash would, and prints its process id.
-    pub async fn kill(&mut self, address: &str) -> Result<(), Failure> {
-        let server = self.servers.iter_mut().find(|server| server.address() == address && server.alive);
-        let server = server.ok_or_else(|| Failure::new(format!("no server at {address} to kill")))?;
-        println!("kill: {}", server.pid);
-        server.alive = false;
-        server
-            .child
-            .kill()
-            .await
-            .map_err(|error| Failure::new(format!("cannot kill {}: {error}", server.pid)))
+    /// `members` with the master in front.
+    pub async fn master_first(&mut self, members: &[usize]) -> Result<Vec<usize>, Failure> {
+        let master = self.wait_for("a master", members, checks::one_master).await?;
+        let (mut order, others): (Vec<usize>, Vec<usize>) =
+            members.iter().partition(|&&i| self.servers[i].address() == master);
+        order.extend(others);
+        Ok(order)
     }
 
-    /// Ends the living servers with SIGTERM; each must end well.
-    pub async fn terminate(&mut self) -> Result<(), Failure> {
-        for server in self.servers.iter_mut().filter(|server| server.alive) {
-            // SAFETY: kill has no memory effects; the process is our child and not yet waited for, so the id is its own.
-            if unsafe { libc::kill(server.pid as libc::pid_t, libc::SIGTERM) } != 0 {
-                return Err(Failure::new(format!("cannot end lock_server {}", server.port)));
-            }
-            let status = wait(&mut server.child, "lock_server after SIGTERM").await?;
-            server.alive = false;
-            if !status.success() {
-                return Err(Failure::new(format!("lock_server {} after SIGTERM: {status}", server.port)));
+    /// The running servers, too few to decide anything, commit and adopt nothing for a while, and none claims to lead.
+    pub async fn nothing_happens(&mut self) -> Result<(), Failure> {
+        self.look().await?;
+        let (before, committed) = (self.adopted()?, self.history.last());
+        tokio::time::sleep(QUIET).await;
+        self.look().await?;
+        if self.history.last() != committed {
+            return Err(Failure::new(format!(
+                "entry {} is committed without a majority",
+                self.history.last()
+            )));
+        }
+        if let Some((address, view)) = self.adopted()?.iter().find_map(|(address, views)| {
+            let known = before.get(address).map_or(0, Vec::len);
+            views.get(known).map(|view| (address, view))
+        }) {
+            return Err(Failure::new(format!("{address} adopted {view} without a majority")));
+        }
+        let running: Vec<usize> = (0..self.servers.len()).filter(|&i| self.servers[i].is_running()).collect();
+        for &i in &running {
+            // One that waits to be let in may not answer.
+            let Ok(status) = self.statuses(&[i]).await else { continue };
+            if status[0].role == "master" {
+                return Err(Failure::new(format!("{} leads without a majority", status[0].address)));
             }
         }
         Ok(())
     }
-}
 
-impl Server {
-    pub fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+    fn adopted(&self) -> Result<BTreeMap<String, Vec<lock_rsm::rsm::View>>, Failure> {
+        let started = self.servers.iter().filter(|server| Path::exists(&server.log));
+        started.map(|server| Ok((server.address(), server.views()?))).collect()
+    }
+
+    /// The end of a test: `members` agree on everything, the members were these one after the other (numbers of servers),
+    /// what the servers printed fits that, and all end well.
+    pub async fn finish(
+        &mut self,
+        members: &[usize],
+        one_after_the_other: &[&[usize]],
+    ) -> Result<(), Failure> {
+        let addresses = self.addresses(members);
+        let stamp = self
+            .wait_for("agreement of the replicas", members, |statuses| {
+                checks::agreement(statuses, &addresses)
+            })
+            .await?;
+        self.look().await?;
+        for &i in members {
+            self.history.is_complete(stamp.seq, self.servers[i].port).map_err(Failure::new)?;
+        }
+        self.check_views(one_after_the_other)?;
+        for server in self.servers.iter_mut().filter(|server| server.is_running()) {
+            server.terminate(false).await?;
+        }
+        Ok(())
+    }
+
+    fn check_views(&self, one_after_the_other: &[&[usize]]) -> Result<(), Failure> {
+        let agreed = self.history.members(self.addresses(&self.founders));
+        let wanted: Vec<Vec<String>> =
+            one_after_the_other.iter().map(|members| self.addresses(members)).collect();
+        if agreed != wanted {
+            return Err(Failure::new(format!(
+                "the members were to be {}, and were {}",
+                listed(&wanted),
+                listed(&agreed)
+            )));
+        }
+        views::check(&self.adopted()?, &agreed).map_err(Failure::new)
+    }
+
+    pub fn addresses(&self, of: &[usize]) -> Vec<String> {
+        of.iter().map(|&i| self.servers[i].address()).collect()
     }
 }
 
-/// Starts a program in `dir` with its output in `log`; it is killed when the handle is dropped.
-pub fn spawn(
-    program: &PathBuf,
-    called: &str,
-    arguments: &[String],
-    dir: &Path,
-    log: &Path,
-) -> Result<Child, Failure> {
-    let out = File::create(log).map_err(|error| cannot("create", log, &error))?;
-    let err = out.try_clone().map_err(|error| cannot("create", log, &error))?;
-    Command::new(program)
-        .arg0(called)
-        .args(arguments)
-        .current_dir(dir)
-        .stdin(Stdio::null())
-        .stdout(out)
-        .stderr(err)
-        .kill_on_drop(true)
-        .spawn()
-        .map_err(|error| cannot("run", program, &error))
-}
-
-/// Waits for a program to end.
-pub async fn wait(child: &mut Child, what: &str) -> Result<ExitStatus, Failure> {
-    let limit = Duration::from_secs(300);
-    match tokio::time::timeout(limit, child.wait()).await {
-        Ok(Ok(status)) => Ok(status),
-        Ok(Err(error)) => Err(Failure::new(format!("cannot wait for {what}: {error}"))),
-        Err(_) => Err(Failure::new(format!("{what} does not end within {limit:?}"))),
-    }
-}
-
-pub fn cannot(what: &str, path: &Path, error: &std::io::Error) -> Failure {
-    Failure::new(format!("cannot {what} {}: {error}", path.display()))
-}
-
-/// Ports that nobody uses; all are taken at once so that they differ.
-fn free_ports() -> Result<Vec<u16>, Failure> {
-    let taken: Result<Vec<TcpListener>, _> =
-        (0..REPLICAS).map(|_| TcpListener::bind("127.0.0.1:0")).collect();
-    let ports =
-        taken.and_then(|taken| taken.iter().map(|listener| Ok(listener.local_addr()?.port())).collect());
-    ports.map_err(|error| Failure::new(format!("cannot find free ports: {error}")))
+fn listed(views: &[Vec<String>]) -> String {
+    let views: Vec<String> = views.iter().map(|members| format!("{{{}}}", members.join(" "))).collect();
+    views.join(", ")
 }
