@@ -131,3 +131,24 @@ in_scratch() {
   rmdir "$dir" 2>/dev/null || true # with what a failed run keeps in it, it stays
   return $rc
 }
+
+# rsm_all PROGRAM DIR OPTIONS...: all tests of rsm_tester with these options, in four processes side by side. Logs go to
+# DIR; what failed is shown.
+rsm_all() {
+  local program=$1 dir=$2 part rc=0
+  local -A pids=()
+  shift 2
+  mkdir -p "$dir"
+  for part in seed 100-107 108-112 113-116; do
+    timeout -k 10 900 "$program" "$part" --dir "$dir/$part" "$@" >"$dir/$part.out" 2>&1 &
+    pids[$part]=$!
+  done
+  for part in "${!pids[@]}"; do
+    if ! wait "${pids[$part]}" || ! grep -q '^tests done' "$dir/$part.out"; then
+      say "rsm_tester $part $* failed:"
+      tail -n 40 "$dir/$part.out"
+      rc=1
+    fi
+  done
+  return $rc
+}
