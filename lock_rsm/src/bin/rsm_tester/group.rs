@@ -200,7 +200,24 @@ impl Group {
     pub async fn wait_for_view(&mut self, members: &[usize]) -> Result<(), Failure> {
         let addresses = self.addresses(members);
         let what = format!("the view {}", addresses.join(" "));
-        self.wait_for(&what, members, |statuses| checks::one_view(statuses, &addresses)).await
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            self.wait_for(&what, members, |statuses| checks::one_view(statuses, &addresses)).await?;
+            self.look().await?;
+            // A view is followed a moment before it is committed.
+            if self.agreed_members().last() == Some(&addresses) {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                return Err(Failure::new(format!("{what}: followed and not committed within {PATIENCE:?}")));
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    /// Who the members were, one after the other, as far as that is committed.
+    fn agreed_members(&self) -> Vec<Vec<String>> {
+        self.history.members(self.addresses(&self.founders))
     }
 
     /// Waits until all of these servers say something that is `found` right.
@@ -274,15 +291,13 @@ impl Group {
         members: &[usize],
         one_after_the_other: &[&[usize]],
     ) -> Result<(), Failure> {
-        let addresses = self.addresses(members);
-        let stamp = self
-            .wait_for("agreement of the replicas", members, |statuses| {
-                checks::agreement(statuses, &addresses)
-            })
-            .await?;
-        self.look().await?;
-        for &i in members {
-            self.history.is_complete(stamp.seq, self.servers[i].port).map_err(Failure::new)?;
+        self.wait_for_view(members).await?;
+        let deadline = Instant::now() + PATIENCE;
+        while let Err(why) = self.one_history(members).await? {
+            if Instant::now() > deadline {
+                return Err(Failure::new(format!("one history: not within {PATIENCE:?}: {why}")));
+            }
+            tokio::time::sleep(POLL).await;
         }
         self.check_views(one_after_the_other)?;
         for server in self.servers.iter_mut().filter(|server| server.is_running()) {
@@ -291,8 +306,21 @@ impl Group {
         Ok(())
     }
 
+    /// Waits until `members` agree, and says whether all that they agree on is known here.
+    async fn one_history(&mut self, members: &[usize]) -> Result<Result<(), String>, Failure> {
+        let addresses = self.addresses(members);
+        let stamp = self
+            .wait_for("agreement of the replicas", members, |statuses| {
+                checks::agreement(statuses, &addresses)
+            })
+            .await?;
+        self.look().await?;
+        let mut complete = members.iter().map(|&i| self.history.is_complete(stamp.seq, self.servers[i].port));
+        Ok(complete.try_for_each(|one| one))
+    }
+
     fn check_views(&self, one_after_the_other: &[&[usize]]) -> Result<(), Failure> {
-        let agreed = self.history.members(self.addresses(&self.founders));
+        let agreed = self.agreed_members();
         let wanted: Vec<Vec<String>> =
             one_after_the_other.iter().map(|members| self.addresses(members)).collect();
         if agreed != wanted {
