@@ -18,7 +18,9 @@ fn runs(seeds: std::ops::Range<u64>) {
         && all.disk_failures > 0
         && all.installed > number / 4
         && all.shutdowns > 0
-        && all.changes > number;
+        && all.changes > number
+        && all.asked_in > number
+        && all.lost_disks > 0;
     assert!(is_lively, "the runs exercise little: {all:?}");
 }
 

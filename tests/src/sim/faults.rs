@@ -3,7 +3,7 @@
 use super::network::Weather;
 use super::setup::FaultMix;
 use super::world::{Broken, World, member};
-use lock_rsm::consensus::{Membership, ReplicaId};
+use lock_rsm::consensus::{Core, Membership, ReplicaId};
 use lock_rsm::rsm::core::{Input, Stop};
 use std::collections::BTreeSet;
 
@@ -63,8 +63,12 @@ fn happen(world: &mut World, fault: Fault) -> Result<(), Broken> {
     match fault {
         Fault::Crash => world.crash(id),
         Fault::Restart => {
-            let down: Vec<_> =
-                world.nodes.values().filter(|node| node.process.is_none()).map(|node| node.id).collect();
+            let down: Vec<_> = world
+                .nodes
+                .values()
+                .filter(|node| node.process.is_none() && !node.is_gone)
+                .map(|node| node.id)
+                .collect();
             if !down.is_empty() {
                 let id = pick(world, &down);
                 return world.start(id);
@@ -93,6 +97,7 @@ fn happen(world: &mut World, fault: Fault) -> Result<(), Broken> {
             let id = if world.rng.chance(70) { world.master().unwrap_or(id) } else { id };
             return world.input(id, Input::Stop(Stop::Gracefully));
         }
+        Fault::Membership if world.setup.lost_disks_max > 0 => return lose_disk(world, &ids),
         Fault::Membership => {
             change_membership(world, &ids)?;
             if world.rng.chance(30) {
@@ -117,6 +122,26 @@ fn strike(world: &mut World, master: ReplicaId) -> Result<(), Broken> {
         }
     }
     Ok(())
+}
+
+/// Loses a disk, if the others can do without: all of them run, agree on the members, were heard by the master just now, and
+/// are a majority without that one. (Were another one silent, the master could remove that one while it still believes in
+/// the lost one, and the group would need the lost one for good.)
+fn lose_disk(world: &mut World, ids: &[ReplicaId]) -> Result<(), Broken> {
+    let id = pick(world, ids);
+    let Some(master) = world.master().map(|master| &world.nodes[&master]) else { return Ok(()) };
+    let Some(core) = master.core() else { return Ok(()) };
+    let (members, followers) = (core.membership(), core.followers(master.clock(world.now_ms)));
+    let voters: Vec<_> = members.voters().collect();
+    let can_do_without = voters.len() >= 3 && voters.iter().all(|voter| !world.nodes[voter].is_gone);
+    let all_heard = followers.iter().all(|it| it.silent_ms < world.setup.election_timeout_ms);
+    let knows = |core: &Core| core.membership() == members;
+    let all_know = world.nodes.values().all(|node| node.is_gone || node.core().is_some_and(knows));
+    let is_fine = can_do_without && all_heard && all_know && !world.nodes[&id].is_gone;
+    if !is_fine || world.counts.lost_disks >= world.setup.lost_disks_max {
+        return Ok(());
+    }
+    world.lose_disk(id)
 }
 
 /// Takes a member in, gives it the vote, takes that away, or removes it; at the master, or at somebody who will refuse.

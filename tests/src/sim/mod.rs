@@ -4,7 +4,8 @@
 //!
 //! A run ([`run()`]) has two phases. In the first there are faults: messages lost, repeated, delayed and overtaken, cut
 //! directions, pauses, crashes that lose what was not synced, slow and failing disks, clocks that differ and drift, clean
-//! shutdowns, changes of the membership ([`faults`]). Then they end, and the group must heal, answer every request, and
+//! shutdowns, joins, removals of the silent, replicas that come back without their disk, changes of the membership by hand
+//! ([`faults`]). Then they end, and the group must heal, answer every request, and
 //! have everything it ever acknowledged. All the while [`invariants`] watches.
 //!
 //! What the seed decides besides is in [`Setup`]. The program that runs it is `yfs_sim`.

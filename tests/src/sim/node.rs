@@ -13,6 +13,10 @@ use std::sync::Arc;
 pub struct Node {
     /// Its identity.
     pub id: ReplicaId,
+    /// Where it listens.
+    pub address: String,
+    /// Its disk is lost, and it with it.
+    pub is_gone: bool,
     /// What survives a crash.
     pub disk: Disk,
     /// What is on its way to the disk.
@@ -51,6 +55,8 @@ impl Node {
     pub fn new(id: ReplicaId, disk: Disk, disk_ms_max: u64, clock_offset_ms: u64, clock_rate: u64) -> Node {
         Node {
             id,
+            address: address(id),
+            is_gone: false,
             disk,
             queue: Queue::default(),
             process: None,
@@ -84,10 +90,11 @@ impl Node {
         let config = ReplicaConfig {
             election_timeout_ms: setup.election_timeout_ms,
             heartbeat_ms: setup.heartbeat_ms,
+            remove_after_ms: setup.remove_after_ms,
             limits: Limits { snapshot_after_entries: setup.snapshot_after, ..Limits::default() },
             ..ReplicaConfig::new(self.id, setup.seed ^ (self.id << 32) ^ (self.incarnation << 48))
         };
-        let recovered = self.disk.recovered(Identity { id: self.id, address: address(self.id) });
+        let recovered = self.disk.recovered(Identity { id: self.id, address: self.address.clone() });
         let (founding, now) = (self.disk.founding.clone(), self.clock(now_ms));
         let booted = boot_within(config, bounds(setup), register.clone(), recovered, founding, now);
         let Boot { core, program, .. } =
@@ -117,7 +124,7 @@ impl Node {
     }
 }
 
-/// Where a simulated replica listens.
+/// Where a simulated replica listens, unless it came for another.
 pub fn address(id: ReplicaId) -> String {
     format!("replica-{id}")
 }

@@ -42,6 +42,12 @@ pub struct Setup {
     pub tail_bytes: usize,
     /// Which faults, and how often.
     pub faults: FaultMix,
+    /// A member silent for so long is removed by the master; `None`: never.
+    pub remove_after_ms: Option<u64>,
+    /// So many replicas lose their disk for good at most, one after the other, and come back at the same address as new
+    /// ones. Then nobody changes the membership but the replicas themselves: a change by hand could leave the lost one
+    /// needed for a majority.
+    pub lost_disks_max: u64,
 }
 
 /// How often each fault happens, as weights out of 1000 for every moment at which one may.
@@ -115,6 +121,8 @@ impl Setup {
                 membership: among(&[0, 30, 100]),
                 hunt: among(&[0, 200, 700]),
             },
+            remove_after_ms: Some(among(&[0, 600, 2_000])).filter(|ms| *ms > 0),
+            lost_disks_max: among(&[0, 0, 2]),
         }
     }
 }

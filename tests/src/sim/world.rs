@@ -30,6 +30,8 @@ enum Event {
     ClientTick(usize),
     /// A message between replicas arrives.
     Deliver { from: ReplicaId, to: ReplicaId, message: Box<Message> },
+    /// A replica that is left out tells another that it wants to be taken in.
+    Asked { to: ReplicaId, id: ReplicaId, address: String },
     /// A client's attempt arrives.
     Ask { client: usize, attempt: Attempt },
     /// An answer arrives at a client.
@@ -57,8 +59,12 @@ pub struct Counts {
     pub installed: u64,
     /// Replicas shut down cleanly.
     pub shutdowns: u64,
-    /// Changes of the membership that a master made.
+    /// Changes of the membership made by hand.
     pub changes: u64,
+    /// Requests to be taken in that reached a master.
+    pub asked_in: u64,
+    /// Replicas that lost their disk.
+    pub lost_disks: u64,
 }
 
 impl Counts {
@@ -72,6 +78,8 @@ impl Counts {
         self.installed += other.installed;
         self.shutdowns += other.shutdowns;
         self.changes += other.changes;
+        self.asked_in += other.asked_in;
+        self.lost_disks += other.lost_disks;
     }
 }
 
@@ -127,7 +135,7 @@ impl World {
             setup,
         };
         for id in 1..=world.setup.founders + world.setup.spares {
-            world.add(id)?;
+            world.add(id, address(id))?;
         }
         for index in 0..world.setup.clients {
             world.clients.push(Client::new(index, world.setup.client_window));
@@ -136,7 +144,7 @@ impl World {
         Ok(world)
     }
 
-    fn add(&mut self, id: ReplicaId) -> Result<(), Broken> {
+    fn add(&mut self, id: ReplicaId, address: String) -> Result<(), Broken> {
         let founders = 1..=self.setup.founders;
         let founding =
             if founders.contains(&id) { founders.map(|id| member(id, true)).collect() } else { vec![] };
@@ -144,7 +152,9 @@ impl World {
         let skew = self.setup.clock_skew;
         let offset = if skew > 0 { self.below(10_000) } else { 0 };
         let rate = 1000 - skew + self.below(2 * skew + 1);
-        self.nodes.insert(id, Node::new(id, disk, self.setup.disk_ms_max, offset, rate));
+        let mut node = Node::new(id, disk, self.setup.disk_ms_max, offset, rate);
+        node.address = address;
+        self.nodes.insert(id, node);
         self.schedule(self.setup.tick_ms, Event::Tick(id));
         self.start(id)
     }
@@ -202,7 +212,7 @@ impl World {
     /// Starts a replica from its disk. Nothing happens if it runs.
     pub fn start(&mut self, id: ReplicaId) -> Result<(), Broken> {
         let node = self.nodes.get_mut(&id).expect("it exists");
-        if node.process.is_some() {
+        if node.process.is_some() || node.is_gone {
             return Ok(());
         }
         node.queue = Default::default();
@@ -243,11 +253,22 @@ impl World {
         self.pump(id)
     }
 
+    /// A replica's disk is lost for good. Another one comes in its place, at the same address.
+    pub fn lose_disk(&mut self, id: ReplicaId) -> Result<(), Broken> {
+        self.crash(id);
+        let gone = self.node(id);
+        gone.is_gone = true;
+        let address = gone.address.clone();
+        self.counts.lost_disks += 1;
+        let new = self.nodes.keys().max().expect("there are replicas") + 1;
+        self.add(new, address)
+    }
+
     fn pump(&mut self, id: ReplicaId) -> Result<(), Broken> {
         let node = self.nodes.get_mut(&id).expect("it exists");
         let now_ms = node.clock(self.now_ms);
         let Some(process) = node.process.as_mut() else { return Ok(()) };
-        let Effects { messages, writes, tasks, pieces, refused, done, .. } =
+        let Effects { messages, writes, tasks, pieces, ask_in, refused, done, .. } =
             process.core.take_effects(now_ms);
         for (to, message) in messages {
             self.transmit(id, to, message)?;
@@ -261,6 +282,9 @@ impl World {
         }
         pieces.into_iter().for_each(|wanted| self.give_disk(id, Job::Piece(wanted)));
         refused.into_iter().for_each(|(token, why): (u64, Refused)| self.answer(id, token, &Err(why)));
+        if ask_in {
+            self.ask_in(id);
+        }
         if done {
             self.counts.shutdowns += 1;
             self.crash(id);
@@ -274,6 +298,15 @@ impl World {
             self.schedule(after_ms, Event::Deliver { from, to, message: Box::new(message.clone()) });
         }
         Ok(())
+    }
+
+    fn ask_in(&mut self, id: ReplicaId) {
+        let address = self.nodes[&id].address.clone();
+        for to in self.ids().into_iter().filter(|to| *to != id) {
+            for after_ms in self.network.between(&mut self.rng, id, to) {
+                self.schedule(after_ms, Event::Asked { to, id, address: address.clone() });
+            }
+        }
     }
 
     fn give_disk(&mut self, id: ReplicaId, job: Job) {
@@ -347,6 +380,10 @@ impl World {
             }
             Event::Deliver { from, to, message } => {
                 self.input(to, Input::Message { from, message: *message })
+            }
+            Event::Asked { to, id, address } => {
+                self.counts.asked_in += u64::from(self.nodes[&to].is_master());
+                self.input(to, Input::Asked { id, address })
             }
             Event::Ask { client, attempt: Attempt { to, token: ticket, key, command } } => {
                 self.asked.insert(ticket, client);
@@ -511,7 +548,7 @@ impl Event {
     fn replica(&self) -> Option<ReplicaId> {
         match *self {
             Event::Tick(id) | Event::DiskDone { id, .. } | Event::TaskDue { id, .. } => Some(id),
-            Event::Deliver { to, .. } => Some(to),
+            Event::Deliver { to, .. } | Event::Asked { to, .. } => Some(to),
             Event::Ask { ref attempt, .. } => Some(attempt.to),
             Event::ClientTick(_) | Event::Answer { .. } => None,
         }
@@ -531,6 +568,7 @@ impl Event {
                 digest.add_bytes(&attempt.command);
             }
             Event::Answer { client, token, .. } => digest.add_all(&[5, *client as u64, *token]),
+            Event::Asked { to, id, .. } => digest.add_all(&[8, *to, *id]),
             Event::DiskDone { id, incarnation } => digest.add_all(&[6, *id, *incarnation]),
             Event::TaskDue { id, incarnation } => digest.add_all(&[7, *id, *incarnation]),
         }
