@@ -18,7 +18,7 @@ const REMIND_AFTER: Duration = Duration::from_secs(5);
 pub(super) struct Formed {
     /// The members that founded it. This replica need not be one of them.
     pub(super) founding: Membership,
-    /// Whether it was founded just now.
+    /// Whether it was founded just now, with this replica in it.
     pub(super) now: bool,
 }
 
@@ -34,10 +34,11 @@ pub(super) async fn form(shared: &Shared) -> Result<Formed, FormationError> {
     let mut reminded: Option<(Instant, Vec<String>)> = None;
     loop {
         match decide(&shared.identity, &shared.configured, &ask_all(&others).await) {
-            Decision::Found(membership) => return Ok(Formed { founding: membership, now: true }),
-            Decision::Adopt(membership) | Decision::Join(membership) => {
-                return Ok(Formed { founding: membership, now: false });
+            // Who hears of a founding that it is part of has taken part in nothing yet: for it, too, the group begins.
+            Decision::Found(founding) | Decision::Adopt(founding) => {
+                return Ok(Formed { founding, now: true });
             }
+            Decision::Join(founding) => return Ok(Formed { founding, now: false }),
             Decision::Refuse(error) => return Err(error),
             Decision::Wait(missing) => {
                 let due = reminded
