@@ -103,8 +103,9 @@ impl Group {
         if self.members.len() > MEMBERS_MAX {
             return Err(ConfigError::TooMany { place: place.to_owned(), count: self.members.len() });
         }
-        // Whoever only joins may ask any of them.
-        if self.members.contains(&self.me) && !self.members.contains(&self.master) {
+        // Whoever only joins may ask any of them; whoever founds must be one.
+        let founds = self.me == self.master || self.members.contains(&self.me);
+        if founds && !self.members.contains(&self.master) {
             return Err(ConfigError::NotAMember {
                 address: self.master.clone(),
                 members: self.members.join(" "),
@@ -199,6 +200,8 @@ mod tests {
     fn a_founder_needs_the_master_among_the_members() {
         let error = Group::read("3009", "3001", &list(&["3001", "3002"])).unwrap_err().to_string();
         assert!(error.starts_with("the master 127.0.0.1:3009 is not among the members"), "{error}");
+        let error = Group::read("3001", "3001", &list(&["3002"])).unwrap_err().to_string();
+        assert!(error.starts_with("the master 127.0.0.1:3001 is not among the members"), "{error}");
     }
 
     #[test]
