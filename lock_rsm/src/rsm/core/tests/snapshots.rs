@@ -21,8 +21,8 @@ fn a_snapshot_is_taken_when_the_log_has_grown() {
     assert_eq!(sum(world.add(9, 1)), 9);
 }
 
-#[test]
-fn a_laggard_gets_the_state_in_pieces() {
+/// Three replicas, the third back after more was committed without it than the others keep in memory.
+fn with_a_laggard() -> World {
     let mut world = world(3);
     let master = world.master();
     world.crash(3);
@@ -31,6 +31,12 @@ fn a_laggard_gets_the_state_in_pieces() {
         world.settle();
     }
     world.start(3);
+    world
+}
+
+#[test]
+fn a_laggard_gets_the_state_in_pieces() {
+    let mut world = with_a_laggard();
     world.check_equal();
     assert!(world.disks[&3].snapshot.is_some());
     // And goes on from its own disk.
@@ -42,14 +48,8 @@ fn a_laggard_gets_the_state_in_pieces() {
 
 #[test]
 fn a_transfer_survives_a_change_of_the_snapshot() {
-    let mut world = world(3);
+    let mut world = with_a_laggard();
     let master = world.master();
-    world.crash(3);
-    for ticket in 0..40 {
-        world.propose(master, ticket, None, 1, 300 << 10);
-        world.settle();
-    }
-    world.start(3);
     // The wire is not drained between: pieces, new entries and new snapshots mix.
     for ticket in 40..80 {
         world.run_for(1);
