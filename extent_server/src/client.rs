@@ -268,7 +268,7 @@ impl ExtentClient {
         self.inner.changes.close();
     }
 
-    async fn query<A: Serialize, R: DeserializeOwned>(
+    pub(crate) async fn query<A: Serialize, R: DeserializeOwned>(
         &self,
         proc: rpc::Proc,
         args: &A,

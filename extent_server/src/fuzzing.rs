@@ -2,6 +2,7 @@
 
 use crate::error::StoreError;
 use crate::protocol::*;
+use crate::survey::*;
 use crate::types::{BootId, ExtentStatus, Op, StatFs};
 use bytes::Bytes;
 use rpc::fuzzing::{Decoder, coded};
@@ -21,6 +22,10 @@ pub const HEADERS: &[Decoder] = &[
     Decoder { name: "done", rewrite: coded::<Reply<()>>, samples: failures },
     Decoder { name: "statfs", rewrite: coded::<Reply<StatFs>>, samples: statfs },
     Decoder { name: "fence", rewrite: coded::<Fence>, samples: || one(&Fence { session: 7 }) },
+    Decoder { name: "survey", rewrite: coded::<SurveyArgs>, samples: survey },
+    Decoder { name: "surveyed", rewrite: coded::<Reply<SurveyReply>>, samples: surveyed },
+    Decoder { name: "objects", rewrite: coded::<Reply<ObjectsPage>>, samples: objects },
+    Decoder { name: "checked", rewrite: coded::<Reply<BlocksChecked>>, samples: checked },
     Decoder { name: "status", rewrite: coded::<Reply<ExtentStatus>>, samples: status },
 ];
 
@@ -49,6 +54,24 @@ fn scan() -> Vec<Vec<u8>> {
 
 fn scanned() -> Vec<Vec<u8>> {
     one(&Reply::Ok(ScanReply { entries: vec![(5, 300), (0, 0)], more: true }))
+}
+
+fn survey() -> Vec<Vec<u8>> {
+    one(&SurveyArgs { snapshot: 3, from: key("a") })
+}
+
+fn surveyed() -> Vec<Vec<u8>> {
+    let lost = vec!["a block of the tree".to_owned()];
+    one(&Reply::Ok(SurveyReply { entries: vec![(5, Some(300)), (9, None)], lost, next: Some(key("b")) }))
+}
+
+fn objects() -> Vec<Vec<u8>> {
+    let objects = vec![ObjectSummary { object: 9, blocks: 3, end: 1 << 40 }];
+    one(&Reply::Ok(ObjectsPage { objects, lost: vec!["a record".to_owned()], next: Some(10) }))
+}
+
+fn checked() -> Vec<Vec<u8>> {
+    one(&Reply::Ok(BlocksChecked { intact: 63, damaged: vec!["block 7".to_owned()], next: Some(64) }))
 }
 
 fn read() -> Vec<Vec<u8>> {

@@ -16,6 +16,7 @@ mod group_commit;
 pub mod protocol;
 mod server;
 pub mod store;
+pub mod survey;
 mod types;
 
 pub use client::{ExtentClient, ExtentOptions};

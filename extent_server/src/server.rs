@@ -3,13 +3,17 @@
 use crate::error::StoreError;
 use crate::protocol::*;
 use crate::store::Store;
+use crate::survey::{
+    CHECK_BLOCKS, CheckBlocksArgs, SNAPSHOT, SNAPSHOT_IDLE, SURVEY, SURVEY_OBJECTS, SurveyArgs,
+    SurveyObjectsArgs,
+};
 use crate::types::{ExtentStatus, Key};
 use bytes::Bytes;
 use rpc::{Request, Response, Server, ServerBuilder, ServerOptions, Status, asynchronous};
 use serde::Serialize;
 use std::future::Future;
 use std::io;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use tokio::sync::Semaphore;
 
 /// Bulk operations at work at once; more of them wait their turn.
@@ -51,6 +55,10 @@ fn builder(context: &Context, options: ServerOptions) -> ServerBuilder {
     on(&mut server, context, COMMIT, commit);
     on(&mut server, context, FENCE, fence);
     on(&mut server, context, STATFS, |context: Context, _| async move { answer(context.store.statfs()) });
+    on(&mut server, context, SNAPSHOT, snapshot);
+    on(&mut server, context, SURVEY, survey);
+    on(&mut server, context, SURVEY_OBJECTS, survey_objects);
+    on(&mut server, context, CHECK_BLOCKS, check_blocks);
     on(&mut server, context, STATUS, |context: Context, _| async move { answer(Ok(context.status())) });
     server
 }
@@ -142,6 +150,40 @@ async fn fence(context: Context, request: Request) -> Answer {
             Err(Status(e.code()))
         }
     }
+}
+
+async fn snapshot(context: Context, _: Request) -> Answer {
+    let taken = context.block(|store| store.snapshot()).await;
+    if taken.is_ok() {
+        tokio::spawn(let_go(Arc::downgrade(&context.store)));
+    }
+    answer(taken)
+}
+
+/// Gives up snapshots that are not used any more, until there are none; they keep old data on the disk.
+async fn let_go(store: Weak<dyn Store>) {
+    loop {
+        tokio::time::sleep(SNAPSHOT_IDLE).await;
+        if store.upgrade().is_none_or(|store| store.drop_idle_snapshots() == 0) {
+            return;
+        }
+    }
+}
+
+async fn survey(context: Context, request: Request) -> Answer {
+    let SurveyArgs { snapshot, from } = request.decode()?;
+    let page = context.block(move |store| store.survey(snapshot, &from.0)).await;
+    answer_with(page.map(|page| page.pack()))
+}
+
+async fn survey_objects(context: Context, request: Request) -> Answer {
+    let SurveyObjectsArgs { snapshot, from } = request.decode()?;
+    answer(context.block(move |store| store.survey_objects(snapshot, from)).await)
+}
+
+async fn check_blocks(context: Context, request: Request) -> Answer {
+    let CheckBlocksArgs { object, from } = request.decode()?;
+    answer(context.block(move |store| store.check_blocks(object, from)).await)
 }
 
 fn answer<T: Serialize>(result: Reply<T>) -> Answer {

@@ -29,6 +29,7 @@ pub const LOCKS: &[Decoder] = &[
         samples: || one(&EndSession { session: 1 << 63 }),
     },
     Decoder { name: "ended", rewrite: coded::<Ended>, samples: || one(&Ended { more: true }) },
+    Decoder { name: "sessions", rewrite: coded::<SessionsPage>, samples: sessions },
     Decoder { name: "keepalive", rewrite: coded::<Keepalive>, samples: || one(&Keepalive { session: 0 }) },
     Decoder { name: "alive", rewrite: coded::<Alive>, samples: || one(&Alive { lease_ms: 10_000 }) },
     Decoder { name: "revoke", rewrite: coded::<Revoke>, samples: revoke },
@@ -148,6 +149,10 @@ fn standings() -> Vec<Vec<u8>> {
 
 fn allocated() -> Vec<Vec<u8>> {
     one(&Allocated { stamp: (3, 4), first: FIRST_ALLOCATED, count: 4096 })
+}
+
+fn sessions() -> Vec<Vec<u8>> {
+    one(&SessionsPage { sessions: vec![(9, "yfs mount /mnt".to_owned())], next: Some(u64::MAX) })
 }
 
 fn revoke() -> Vec<Vec<u8>> {

@@ -164,3 +164,20 @@ async fn readers_hold_a_lock_together_and_a_writer_alone() {
     assert!(a.try_acquire(&all).is_some(), "allocated locks are held");
     group.check_equal().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_a_session_is_told() {
+    let group = Group::with_lease(LEASE).await;
+    let (one, two) = (group.client("one").await, group.client("two").await);
+    let of = |sessions: Vec<(u64, String)>, client: &LockClient| {
+        sessions.into_iter().find(|(id, _)| *id == client.session()).map(|(_, name)| name)
+    };
+    let told =
+        || async { lock_rsm::locks::sessions(&group.addresses(), lock_support::PATIENCE).await.unwrap() };
+    let all = told().await;
+    assert_eq!(all.len(), 2, "{all:?}");
+    assert_eq!(of(all.clone(), &one).as_deref(), Some("one"));
+    assert_eq!(of(all, &two).as_deref(), Some("two"));
+    one.close().await.unwrap();
+    assert_eq!(told().await, [(two.session(), "two".to_owned())]);
+}

@@ -15,6 +15,8 @@ use yfs::cluster::file::{Cluster, ClusterLock};
 use yfs::cluster::process::ProcessId;
 use yfs::cluster::status::{self, Addresses};
 use yfs::cluster::up::{self, UpOptions};
+use yfs::fsck::outcome::{Outcome as Checked, status as fsck_status};
+use yfs::fsck::program::{self as fsck, Target};
 use yfs::fuse::mountpoint;
 
 /// A shared POSIX file system with coherent caches, its locks replicated.
@@ -54,6 +56,11 @@ enum Command {
         #[arg(long)]
         force: bool,
     },
+    /// Check what stands in the store, and repair it
+    ///
+    /// Reads a snapshot of the whole store, so clients may go on meanwhile. A repair wants nobody else to be there. Exit
+    /// status: 0 clean, 1 repaired, 4 errors are left, 8 it could not be done.
+    Fsck(FsckArgs),
     /// Show the view, the replicas, the extent server and the mounts
     Status {
         #[command(flatten)]
@@ -82,6 +89,27 @@ struct MountArgs {
     /// Report readiness on standard output, for the process that started this one in the background
     #[arg(long, hide = true)]
     report: bool,
+}
+
+#[derive(Debug, Args)]
+struct FsckArgs {
+    #[command(flatten)]
+    place: Place,
+    /// Or the data directory of an extent server that is not running
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["locks", "extents", "data"])]
+    store: Option<PathBuf>,
+    /// Put right what can be: what has no name comes to lost+found
+    #[arg(long)]
+    repair: bool,
+    /// With --store --repair: nobody has it mounted, which cannot be seen from the directory
+    #[arg(long, requires = "store")]
+    unmounted: bool,
+    /// Do not read bulk data to compare it with its checksums
+    #[arg(long)]
+    no_data: bool,
+    /// For scripts: JSON whose fields stay
+    #[arg(long)]
+    json: bool,
 }
 
 /// Where the servers are: addresses, or the directory of a cluster on this machine.
@@ -141,6 +169,10 @@ fn run(command: Command) -> Result<ExitCode, Failure> {
         Command::Umount { mountpoint, force } => {
             init_log("warn");
             unmount(&mountpoint, force)
+        }
+        Command::Fsck(args) => {
+            init_log("warn");
+            Ok(check_files(&args))
         }
         Command::Status { place, json } => {
             init_log("warn");
@@ -322,6 +354,66 @@ fn show_status(place: &Place, json: bool) -> Result<ExitCode, Failure> {
         print!("{}", status.table());
     }
     Ok(if status.anybody_there() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Its exit status is that of fsck(8), so failures end here.
+fn check_files(args: &FsckArgs) -> ExitCode {
+    let checked = check_request(args).and_then(|request| {
+        let runtime = runtime()?;
+        let mut progress = blocks_progress();
+        let checked = runtime.block_on(fsck::run(&request, &mut progress)).map_err(line);
+        drop(progress);
+        checked
+    });
+    match checked.and_then(|outcome| show_outcome(&outcome, args.json)) {
+        Ok(code) => code,
+        Err(failure) => {
+            eprintln!("yfs fsck: {failure}");
+            ExitCode::from(fsck_status::FAILED)
+        }
+    }
+}
+
+fn check_request(args: &FsckArgs) -> Result<fsck::Request, Failure> {
+    let target = match (&args.store, &args.place.data) {
+        (Some(dir), _) => Target::Directory(dir.clone()),
+        (None, Some(dir)) => {
+            let cluster = Cluster::load(dir).map_err(line)?;
+            Target::Cluster { locks: cluster.locks, extents: cluster.extents, store: cluster.store }
+        }
+        (None, None) => {
+            let addresses = addresses(&args.place)
+                .map_err(|e| if args.place.extents.is_none() { format!("{e}, or --store DIR") } else { e })?;
+            Target::Cluster { locks: addresses.locks, extents: addresses.extents, store: None }
+        }
+    };
+    Ok(fsck::Request { target, data: !args.no_data, repair: args.repair, unmounted: args.unmounted })
+}
+
+/// Shows how far it is, where somebody looks.
+fn blocks_progress() -> impl FnMut(u64, u64) + Send {
+    let shown = std::io::stderr().is_terminal();
+    let mut last = 0;
+    move |done, all| {
+        let percent = done * 100 / all.max(1);
+        if shown && percent != last {
+            last = percent;
+            let end = if percent >= 100 { "\r\x1b[K" } else { "" };
+            eprint!("\rreading blocks: {percent} %{end}");
+        }
+    }
+}
+
+fn show_outcome(outcome: &Checked, json: bool) -> Result<ExitCode, Failure> {
+    if json {
+        println!("{}", outcome.json().map_err(line)?);
+    } else {
+        println!("{}", outcome.text());
+    }
+    if let Some(failure) = &outcome.failure {
+        eprintln!("yfs fsck: {}", line(failure));
+    }
+    Ok(ExitCode::from(outcome.status()))
 }
 
 fn addresses(place: &Place) -> Result<Addresses, Failure> {

@@ -14,6 +14,7 @@ use super::kv::Kv;
 use super::objects::{Objects, sync_directory};
 use super::probe::Probe;
 use super::session_order::SessionOrder;
+use super::snapshots::Snapshots;
 use super::space::Space;
 use super::steps::{IDENTITY, SEQUENCE, Step, parse_fence_key, space, user_key};
 use super::watermark::Watermark;
@@ -22,6 +23,7 @@ use crate::error::StoreError;
 use crate::format::{DataDir, FormatError, Found};
 use crate::group_commit::{Batch, GroupCommit};
 use crate::protocol::{check_keys, check_objects, check_ops};
+use crate::survey::{BlocksChecked, KeysPage, ObjectsPage};
 use crate::types::{BootId, ExtentStatus, Key, ObjectId, Op, StatFs, Value};
 use bytes::Bytes;
 use std::collections::HashSet;
@@ -87,6 +89,7 @@ pub struct EmbeddedStore {
     health: Arc<Health>,
     counters: Arc<Counters>,
     background: recovery::Background,
+    snapshots: Snapshots,
     // Last: the lock is let go when all else is closed. Whatever can outlive this store holds it too.
     data: Arc<DataDir>,
 }
@@ -236,6 +239,27 @@ impl Store for EmbeddedStore {
         Ok(super::verify::verify(&self.bulk))
     }
 
+    fn snapshot(&self) -> Result<u64, StoreError> {
+        self.snapshots.take(&self.kv)
+    }
+
+    fn drop_idle_snapshots(&self) -> usize {
+        self.snapshots.drop_idle()
+    }
+
+    fn survey(&self, snapshot: u64, from: &Key) -> Result<KeysPage, StoreError> {
+        check_keys(std::slice::from_ref(from))?;
+        self.snapshots.keys(&self.kv, snapshot, from)
+    }
+
+    fn survey_objects(&self, snapshot: u64, from: ObjectId) -> Result<ObjectsPage, StoreError> {
+        self.snapshots.objects(&self.kv, snapshot, from)
+    }
+
+    fn check_blocks(&self, object: ObjectId, from: u64) -> Result<BlocksChecked, StoreError> {
+        super::verify::check_blocks(&self.bulk, object, from)
+    }
+
     fn status(&self) -> ExtentStatus {
         ExtentStatus {
             address: String::new(),
@@ -382,7 +406,21 @@ fn assemble(
     });
     let order = Arc::default();
     let boot = random_boot().map_err(system)?;
-    Ok(EmbeddedStore { boot, kv, bulk, group, fences, order, space, health, counters, background, data })
+    let snapshots = Snapshots::default();
+    Ok(EmbeddedStore {
+        boot,
+        kv,
+        bulk,
+        group,
+        fences,
+        order,
+        space,
+        health,
+        counters,
+        background,
+        snapshots,
+        data,
+    })
 }
 
 fn damaged(dir: &Path, what: &dyn std::fmt::Display) -> OpenError {

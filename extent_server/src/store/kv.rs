@@ -21,6 +21,9 @@ pub(crate) struct Kv {
     tree: Keyspace,
 }
 
+/// A record found, intact or not, under its stored key.
+pub(crate) type Examined = (Vec<u8>, Result<Bytes, StoreError>);
+
 /// A record found, still under its stored key.
 pub(crate) type Entry = (Vec<u8>, Bytes);
 
@@ -62,6 +65,29 @@ impl Kv {
             Ok(None) => Ok(None),
             Err(e) => Err(read_error(&describe(raw), &e)),
         }
+    }
+
+    /// All of it as of one moment, for as long as that is kept.
+    pub(crate) fn snapshot(&self) -> fjall::Snapshot {
+        self.db.snapshot()
+    }
+
+    /// The records of a snapshot with `from <= key < to`, ascending. A body that fails its checksum is an error beside
+    /// its key; an error alone says that the tree itself cannot be read there.
+    pub(crate) fn walk(
+        &self,
+        snapshot: &fjall::Snapshot,
+        from: &[u8],
+        to: &[u8],
+    ) -> impl Iterator<Item = Result<Examined, StoreError>> + use<> {
+        assert!(from < to, "an empty range would make the tree panic");
+        let what = format!("records from {}", describe(from));
+        let range = (Bound::Included(from), Bound::Excluded(to));
+        snapshot.range::<&[u8], _>(&self.tree, range).map(move |guard| {
+            let (key, sealed) = guard.into_inner().map_err(|e| read_error(&what, &e))?;
+            let body = unseal(&key, &sealed);
+            Ok((key.to_vec(), body))
+        })
     }
 
     /// The bodies at several keys, as of one moment.

@@ -18,6 +18,7 @@ mod objects;
 mod probe;
 mod recovery;
 mod session_order;
+mod snapshots;
 mod space;
 mod steps;
 #[cfg(test)]
@@ -32,6 +33,7 @@ pub(crate) use health::Health;
 pub(crate) use steps::Step;
 
 use crate::error::StoreError;
+use crate::survey::{BlocksChecked, KeysPage, ObjectsPage};
 use crate::types::{BootId, ExtentStatus, Key, ObjectId, Op, StatFs, Value};
 use bytes::Bytes;
 use std::future::Future;
@@ -85,6 +87,22 @@ pub trait Store: Send + Sync + 'static {
 
     /// Reads everything back and compares it with its checksums.
     fn verify(&self) -> Result<VerifyReport, StoreError>;
+
+    /// Takes a picture of keys and bulk data as they are now, for [`Store::survey`] and [`Store::survey_objects`].
+    fn snapshot(&self) -> Result<u64, StoreError>;
+
+    /// Gives up snapshots that were not used for [`SNAPSHOT_IDLE`](crate::survey::SNAPSHOT_IDLE); returns how many
+    /// there still are.
+    fn drop_idle_snapshots(&self) -> usize;
+
+    /// A page of a snapshot's keys, from `from` on.
+    fn survey(&self, snapshot: u64, from: &Key) -> Result<KeysPage, StoreError>;
+
+    /// A page of a snapshot's bulk objects, from `from` on.
+    fn survey_objects(&self, snapshot: u64, from: ObjectId) -> Result<ObjectsPage, StoreError>;
+
+    /// Compares some blocks of an object, from block `from` on, with their checksums, as they are now.
+    fn check_blocks(&self, object: ObjectId, from: u64) -> Result<BlocksChecked, StoreError>;
 
     /// Counters and identity; `address` is filled in by the server.
     fn status(&self) -> ExtentStatus;

@@ -3,8 +3,9 @@
 use super::blocks::{Bulk, read_block};
 use super::chunk::{CHUNK_BLOCKS, slots};
 use super::kv::{decode_crcs, decode_marks};
-use super::steps::{describe, parse_chunk_key, parse_fence_key, space};
+use super::steps::{describe, object_prefix, parse_chunk_key, parse_fence_key, space};
 use crate::error::StoreError;
+use crate::survey::BlocksChecked;
 use crate::types::{BLOCK_SIZE, ObjectId};
 use std::collections::BTreeSet;
 use std::fmt;
@@ -142,6 +143,34 @@ fn verify_chunk(bulk: &Bulk, id: ObjectId, chunk: u64, present: u64, report: &mu
             Err(e) => report.damage(unwrapped(e)),
         }
     }
+}
+
+/// Chunks whose blocks are read for one answer: 16 MiB at most.
+const CHECK_CHUNKS: usize = 4;
+
+/// Compares the blocks of the first chunks with any, from block `from` on, with their checksums.
+pub(crate) fn check_blocks(bulk: &Bulk, id: ObjectId, from: u64) -> Result<BlocksChecked, StoreError> {
+    let mut report = VerifyReport::default();
+    let mut next = None;
+    let prefix = object_prefix(space::CRCS, id);
+    let mut looked = 0;
+    for raw in bulk.kv.keys(&prefix) {
+        let raw = raw?;
+        let Some((_, chunk)) = parse_chunk_key(&raw).filter(|(_, chunk)| *chunk >= from / CHUNK_BLOCKS)
+        else {
+            continue;
+        };
+        if looked == CHECK_CHUNKS {
+            next = Some(chunk * CHUNK_BLOCKS);
+            break;
+        }
+        looked += 1;
+        match bulk.kv.crcs(id, chunk) {
+            Ok(crcs) => verify_chunk(bulk, id, chunk, crcs.present(), &mut report),
+            Err(e) => report.damage(unwrapped(e)),
+        }
+    }
+    Ok(BlocksChecked { intact: report.blocks, damaged: report.damage, next })
 }
 
 fn count_orphans(bulk: &Bulk, objects: &BTreeSet<ObjectId>, report: &mut VerifyReport) {

@@ -10,6 +10,7 @@ mod clock;
 mod expiry;
 pub mod protocol;
 mod service;
+mod sessions;
 mod stuck;
 pub mod table;
 
@@ -17,3 +18,4 @@ pub use client::{LockClient, LockClientOptions, LockError, LockGuard, LockHooks,
 pub use expiry::LockServiceOptions;
 pub use protocol::{LockId, Mode, SessionId};
 pub use service::{LockService, LockServiceTasks};
+pub use sessions::sessions;

@@ -15,6 +15,7 @@
 //! | [`EXPIRE`] | master → itself | yes | the same for a session whose holder is silent, once it is fenced |
 //! | [`STAT`] | client → master | yes | how many sessions hold a lock |
 //! | [`KEEPALIVE`] | client → master | no | the client lives; answered only by a master that hears a majority |
+//! | [`SESSIONS`] | anyone → master | no | who has a session |
 //! | [`REVOKE`] | master → client | push | somebody waits for these locks: give them up or downgrade |
 //! | [`GRANT`] | master → client | push | these locks, waited for, are now held |
 //! | [`FENCE`] | master → extent server | no | refuse this session's writes from now on, for ever |
@@ -46,6 +47,8 @@ pub const ALLOCATE: u32 = 0x7012;
 pub const EXPIRE: u32 = 0x7013;
 /// Not replicated: [`Keepalive`] to [`Alive`].
 pub const KEEPALIVE: u32 = 0x7020;
+/// Not replicated: [`SessionsFrom`] to [`SessionsPage`].
+pub const SESSIONS: u32 = 0x7021;
 /// Push to a client: [`Revoke`].
 pub const REVOKE: u32 = 0x8001;
 /// Push to a client: [`Grant`].
@@ -66,6 +69,8 @@ pub const NOT_YOURS: i32 = 7104;
 pub const FIRST_ALLOCATED: LockId = 1 << 20;
 /// The most locks one command may name, and the most ids one [`ALLOCATE`] gives.
 pub const BATCH_MAX: usize = 8192;
+/// The most sessions in one [`SessionsPage`].
+pub const SESSIONS_PAGE_MAX: usize = 4096;
 /// The longest session name, in bytes.
 pub const NAME_MAX: usize = 255;
 
@@ -188,6 +193,22 @@ pub struct Keepalive {
 pub struct Alive {
     /// The lease in milliseconds.
     pub lease_ms: u32,
+}
+
+/// Anyone to master: the sessions from this id on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionsFrom {
+    /// The first id.
+    pub from: SessionId,
+}
+
+/// Answer to [`SessionsFrom`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionsPage {
+    /// Ids, ascending, and what each client calls itself.
+    pub sessions: Vec<(SessionId, String)>,
+    /// Where to go on; none at the end.
+    pub next: Option<SessionId>,
 }
 
 /// Master to client: others wait for these locks. The client releases each, or downgrades it when the others only want

@@ -68,7 +68,7 @@ impl LockService {
         })
     }
 
-    /// Registers what is not replicated: the keepalive.
+    /// Registers what is not replicated: the keepalive, and who has a session.
     pub fn register_unreplicated(self: &Arc<Self>, server: &mut ServerBuilder) {
         let service = self.clone();
         let keepalive = move |request: Request| {
@@ -76,6 +76,12 @@ impl LockService {
             std::future::ready(answer.map(|alive| Response::of(&alive)))
         };
         server.register_async(KEEPALIVE, rpc::asynchronous(keepalive));
+        let service = self.clone();
+        let sessions = move |request: Request| {
+            let answer = request.decode().and_then(|args: SessionsFrom| service.sessions(args.from));
+            std::future::ready(answer.map(|page| Response::of(&page)))
+        };
+        server.register_async(SESSIONS, rpc::asynchronous(sessions));
     }
 
     /// Starts what the service does besides executing commands: pushes to clients and the end of silent sessions.
@@ -125,6 +131,13 @@ impl LockService {
         }
         let lease_ms = self.read(|table| table.lease_ms(args.session)).ok_or(Status(NO_SESSION))?;
         if self.expiry.heard(args.session) { Ok(Alive { lease_ms }) } else { Err(Status(NO_SESSION)) }
+    }
+
+    fn sessions(&self, from: SessionId) -> Result<SessionsPage, Status> {
+        if !self.replica.get().is_some_and(Replica::am_master) {
+            return Err(Status(NOT_MASTER));
+        }
+        Ok(self.read(|table| super::sessions::page(table, from)))
     }
 
     /// Executes a command and keeps what it makes the master say.

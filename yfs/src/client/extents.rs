@@ -42,7 +42,8 @@ fn store_error(e: ExtentError) -> StoreError {
     }
 }
 
-fn server_op(op: Op) -> extent_server::Op {
+/// The core's operation in the extent server's words.
+pub(crate) fn server_op(op: Op) -> extent_server::Op {
     match op {
         Op::Put { key, value } => extent_server::Op::Put { key, value },
         Op::Delete { key } => extent_server::Op::Delete { key },

@@ -116,6 +116,50 @@ pub fn trailing_id(key: &[u8]) -> Result<u64, FsError> {
     }
 }
 
+/// What a key is about, besides its inode.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeyKind<'a> {
+    /// Attributes.
+    Attributes,
+    /// There may be opener keys.
+    Opened,
+    /// That session has it open.
+    Opener(u64),
+    /// A small file's data.
+    Inline,
+    /// A symlink's target.
+    Symlink,
+    /// A name, and the hash that the key has for it.
+    Entry(u64, &'a [u8]),
+    /// The inode of an orphan record (the key's own inode is 0).
+    Orphan(Ino),
+    /// The session of an anchor (the key's own inode is 0).
+    Session(u64),
+}
+
+/// Takes a key apart: the inode it begins with, and what it is about. `None` if it is none of the keys above.
+pub fn parse_key(key: &[u8]) -> Option<(Ino, KeyKind<'_>)> {
+    let (ino, rest) = key.split_first_chunk::<8>()?;
+    let ino = Ino::from_be_bytes(*ino);
+    let (kind, rest) = rest.split_first()?;
+    let kind = match (*kind, ino, rest.len()) {
+        (ORPHAN, 0, 8) => KeyKind::Orphan(trailing_id(key).ok()?),
+        (SESSION, 0, 8) => KeyKind::Session(trailing_id(key).ok()?),
+        (_, 0, _) => return None,
+        (ATTR, _, 0) => KeyKind::Attributes,
+        (OPENED, _, 0) => KeyKind::Opened,
+        (OPENER, _, 8) => KeyKind::Opener(trailing_id(key).ok()?),
+        (INLINE, _, 0) => KeyKind::Inline,
+        (SYMLINK, _, 0) => KeyKind::Symlink,
+        (ENTRY, ..) => {
+            let (hash, name) = entry_name(key).ok()?;
+            KeyKind::Entry(hash, name)
+        }
+        _ => return None,
+    };
+    Some((ino, kind))
+}
+
 /// Hash and name of an entry key.
 pub fn entry_name(key: &[u8]) -> Result<(u64, &[u8]), FsError> {
     match key.get(9..).and_then(|rest| rest.split_first_chunk::<8>()) {
@@ -365,6 +409,34 @@ mod tests {
         assert_eq!(entry_name(&key), Ok((name_hash(b"name"), &b"name"[..])));
         assert_eq!(trailing_id(&opener_key(4, 6)), Ok(6));
         assert_eq!(decode_anchor(b"", &encode_anchor(12)), Ok(12));
+    }
+
+    #[test]
+    fn keys_come_apart_as_they_were_made() {
+        let hash = name_hash(b"name");
+        let keys = [
+            (attr_key(7), 7, KeyKind::Attributes),
+            (opened_key(7), 7, KeyKind::Opened),
+            (opener_key(7, 9), 7, KeyKind::Opener(9)),
+            (inline_key(7), 7, KeyKind::Inline),
+            (symlink_key(7), 7, KeyKind::Symlink),
+            (entry_key(7, b"name"), 7, KeyKind::Entry(hash, b"name")),
+            (orphan_key(7), 0, KeyKind::Orphan(7)),
+            (session_key(7), 0, KeyKind::Session(7)),
+        ];
+        for (key, ino, kind) in &keys {
+            assert_eq!(parse_key(key), Some((*ino, kind.clone())));
+            let of_another = [&3u64.to_be_bytes(), &key[8..]].concat();
+            assert_eq!(
+                parse_key(&of_another).is_some(),
+                *ino != 0,
+                "inode 0 and the others have keys of their own"
+            );
+            assert_eq!(parse_key(&key[..8]), None);
+        }
+        assert_eq!(parse_key(&key(7, 0x99, &[])), None);
+        assert_eq!(parse_key(&key(0, ATTR, &[])), None);
+        assert_eq!(parse_key(&key(7, ATTR, &[b"x"])), None);
     }
 
     #[test]

@@ -1,12 +1,12 @@
 //! Looking at the whole: a tree as a mount shows it, and whether the store's records agree with each other.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use super::model::{Action, SLOTS, Seen, Tree, pattern};
 use super::store::Server;
 use super::world::TestFs;
-use crate::core::format::{self, BLOCK, Layout, Record};
 use crate::core::{Cred, FileKind, FsError, Ino, OpenFlags, ROOT, SetAttr};
+use crate::fsck::{Known, Report};
 
 /// The user of the tests.
 pub const USER: Cred = Cred { uid: 0, gid: 0 };
@@ -194,113 +194,13 @@ pub fn difference(got: &Tree, want: &Tree) -> Option<String> {
     })
 }
 
-#[derive(Default)]
-struct Records {
-    inodes: BTreeMap<Ino, Record>,
-    entries: Vec<(Ino, Vec<u8>, Ino, FileKind)>,
-    inline: BTreeMap<Ino, usize>,
-    symlinks: BTreeMap<Ino, usize>,
-    orphans: BTreeSet<Ino>,
-    others: BTreeSet<Ino>,
-}
-
-fn read_records(server: &Server) -> Result<Records, String> {
-    let mut records = Records::default();
-    for (key, value) in server.pairs() {
-        let ino = Ino::from_be_bytes(*key.first_chunk().ok_or("a key shorter than an inode number")?);
-        let fail = |e: FsError| format!("key {}: {e}", key.escape_ascii());
-        match key.get(8) {
-            Some(0x01) => drop(records.inodes.insert(ino, Record::decode(ino, value).map_err(fail)?)),
-            Some(0x02 | 0x03) => drop(records.others.insert(ino)),
-            Some(0x04) => drop(records.inline.insert(ino, value.len() - 1)),
-            Some(0x05) => drop(records.symlinks.insert(ino, value.len() - 1)),
-            Some(0x10) => {
-                let (hash, name) = format::entry_name(key).map_err(fail)?;
-                if hash != format::name_hash(name) {
-                    return Err(format!("entry {} of {ino} is in the wrong place", name.escape_ascii()));
-                }
-                let (child, kind) = format::decode_entry(key, value).map_err(fail)?;
-                records.entries.push((ino, name.to_vec(), child, kind));
-            }
-            Some(0x20) if ino == 0 => drop(records.orphans.insert(format::trailing_id(key).map_err(fail)?)),
-            Some(0x21) if ino == 0 => {}
-            _ => return Err(format!("unknown key {}", key.escape_ascii())),
-        }
-    }
-    Ok(records)
+/// What [`crate::fsck`] finds in the store.
+pub fn fsck(server: &Server, known: &Known) -> Report {
+    let pairs = server.pairs().map(|(key, value)| (key.clone(), value.clone()));
+    crate::fsck::check(pairs, server.objects(), known)
 }
 
 /// Whether the store's records agree: entries with inodes, link counts and sizes with entries, parents, orphans, data.
 pub fn check_store(server: &Server) -> Result<(), String> {
-    let records = read_records(server)?;
-    check_names(&records)?;
-    for (ino, record) in &records.inodes {
-        check_inode(&records, *ino, record)?;
-    }
-    let strays =
-        records.inline.keys().chain(records.symlinks.keys()).chain(&records.orphans).chain(&records.others);
-    for ino in strays {
-        if !records.inodes.contains_key(ino) {
-            return Err(format!("records of inode {ino}, which is not there"));
-        }
-    }
-    for object in server.objects() {
-        // A client that died may have left writes that nothing refers to, but only to inodes that were there.
-        if records.inodes.get(&object).is_some_and(|r| r.layout == Layout::Bulk || r.attr.size <= BLOCK) {
-            continue;
-        }
-        return Err(format!("bulk data of {object}, which has no use for it"));
-    }
-    Ok(())
-}
-
-fn check_names(records: &Records) -> Result<(), String> {
-    for (dir, name, child, kind) in &records.entries {
-        let name = name.escape_ascii();
-        let Some(parent) = records.inodes.get(dir) else {
-            return Err(format!("entry {name} of directory {dir}, which is not there"));
-        };
-        let Some(record) = records.inodes.get(child) else {
-            return Err(format!("entry {name} of {dir} stands for {child}, which is not there"));
-        };
-        if !parent.is_dir() || record.attr.kind != *kind {
-            return Err(format!("entry {name} of {dir}: kinds disagree"));
-        }
-        if record.is_dir() && record.parent != *dir {
-            return Err(format!("directory {child} is in {dir} but says its parent is {}", record.parent));
-        }
-    }
-    Ok(())
-}
-
-fn check_inode(records: &Records, ino: Ino, record: &Record) -> Result<(), String> {
-    let names = records.entries.iter().filter(|e| e.2 == ino).count();
-    let children = || records.entries.iter().filter(|e| e.0 == ino);
-    let a = &record.attr;
-    if record.is_dir() {
-        let subdirs = children().filter(|e| e.3 == FileKind::Directory).count();
-        if a.nlink as usize != 2 + subdirs || a.size as usize != children().count() {
-            return Err(format!(
-                "directory {ino}: {} links and {} entries, counted otherwise",
-                a.nlink, a.size
-            ));
-        }
-        if names != usize::from(ino != ROOT) {
-            return Err(format!("directory {ino} has {names} names"));
-        }
-        return Ok(());
-    }
-    if a.nlink as usize != names {
-        return Err(format!("inode {ino}: {} links but {names} names", a.nlink));
-    }
-    if (names == 0) != records.orphans.contains(&ino) {
-        return Err(format!("inode {ino} with {names} names: its orphan record is wrong"));
-    }
-    if records.inline.get(&ino).is_some_and(|len| *len as u64 > a.size || record.layout == Layout::Bulk) {
-        return Err(format!("inode {ino}: inline data that does not belong there"));
-    }
-    if a.kind == FileKind::Symlink && records.symlinks.get(&ino).is_none_or(|len| *len as u64 != a.size) {
-        return Err(format!("symbolic link {ino}: its target is not as long as it says"));
-    }
-    Ok(())
+    fsck(server, &Known::default()).into_result()
 }

@@ -11,6 +11,7 @@ use super::executor::yield_now;
 use super::rng::Rng;
 use crate::core::format::BLOCK;
 use crate::core::{BootId, Extents, Ino, Op, ScanPage, StatFs, StoreError};
+use crate::fsck::Object;
 
 type Blocks = BTreeMap<(Ino, u64), Vec<u8>>;
 
@@ -38,8 +39,28 @@ impl Server {
     }
 
     /// Objects that have durable blocks.
-    pub fn objects(&self) -> BTreeSet<Ino> {
-        self.durable.keys().map(|(object, _)| *object).collect()
+    pub fn objects(&self) -> Vec<Object> {
+        let mut objects: Vec<Object> = Vec::new();
+        for (ino, index) in self.durable.keys().copied() {
+            match objects.last_mut().filter(|object| object.ino == ino) {
+                Some(object) => (object.blocks, object.end) = (object.blocks + 1, index + 1),
+                None => objects.push(Object { ino, blocks: 1, end: index + 1 }),
+            }
+        }
+        objects
+    }
+
+    /// Sets or removes a key behind everybody's back.
+    pub fn plant(&mut self, key: Bytes, value: Option<Bytes>) {
+        match value {
+            Some(value) => drop(self.kv.insert(key, value)),
+            None => drop(self.kv.remove(&key)),
+        }
+    }
+
+    /// Makes a block of bulk data behind everybody's back.
+    pub fn plant_block(&mut self, object: Ino, index: u64, data: Vec<u8>) {
+        self.durable.insert((object, index), data);
     }
 
     /// Commits so far.
