@@ -4,7 +4,7 @@
 
 mod rsm_support;
 
-use lock_rsm::rsm::{Limits, RsmClient, RsmClientOptions};
+use lock_rsm::rsm::{Limits, ReplicaOptions, RsmClient, RsmClientOptions};
 use rsm_support::{ADD, GET, Group, PATIENCE, PUT, eventually};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -145,4 +145,17 @@ async fn of_two_members_none_goes_on_alone() {
     group.start_one(1).await;
     let sum: u64 = client.invoke(GET, &(), PATIENCE).await.unwrap();
     assert!((1..=2).contains(&sum), "{sum}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn members_are_not_removed_for_the_length_of_an_election() {
+    let dir = tempfile::tempdir().unwrap();
+    let address = rsm_support::free_addresses(1).remove(0);
+    let options = ReplicaOptions {
+        remove_after: Some(Duration::from_millis(400)),
+        ..ReplicaOptions::new(&address, &address, std::slice::from_ref(&address), dir.path())
+    };
+    let refused = rsm_support::start_replica(options).await.err().unwrap().to_string();
+    assert!(refused.contains("--remove-after") && refused.contains("450 ms"), "{refused}");
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "nothing was begun");
 }

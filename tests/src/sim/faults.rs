@@ -124,9 +124,8 @@ fn strike(world: &mut World, master: ReplicaId) -> Result<(), Broken> {
     Ok(())
 }
 
-/// Loses a disk, if the others can do without: all of them run, agree on the members, were heard by the master just now, and
-/// are a majority without that one. (Were another one silent, the master could remove that one while it still believes in
-/// the lost one, and the group would need the lost one for good.)
+/// Loses a disk, if the others can do without: all of them run, agree on the members, and are a majority without that one. And
+/// nobody is about to be removed: the lost one may have agreed to that in its last moment, so that it counts as lost after it.
 fn lose_disk(world: &mut World, ids: &[ReplicaId]) -> Result<(), Broken> {
     let id = pick(world, ids);
     let Some(master) = world.master().map(|master| &world.nodes[&master]) else { return Ok(()) };
@@ -134,10 +133,11 @@ fn lose_disk(world: &mut World, ids: &[ReplicaId]) -> Result<(), Broken> {
     let (members, followers) = (core.membership(), core.followers(master.clock(world.now_ms)));
     let voters: Vec<_> = members.voters().collect();
     let can_do_without = voters.len() >= 3 && voters.iter().all(|voter| !world.nodes[voter].is_gone);
-    let all_heard = followers.iter().all(|it| it.silent_ms < world.setup.election_timeout_ms);
+    let removed_after_ms = world.setup.remove_after_ms.unwrap_or(u64::MAX);
+    let nobody_goes = followers.iter().all(|it| it.silent_ms < removed_after_ms);
     let knows = |core: &Core| core.membership() == members;
     let all_know = world.nodes.values().all(|node| node.is_gone || node.core().is_some_and(knows));
-    let is_fine = can_do_without && all_heard && all_know && !world.nodes[&id].is_gone;
+    let is_fine = can_do_without && nobody_goes && all_know && !world.nodes[&id].is_gone;
     if !is_fine || world.counts.lost_disks >= world.setup.lost_disks_max {
         return Ok(());
     }

@@ -4,16 +4,18 @@
 //! view). What is decided here is which change, in this order, and only by a master that a majority follows:
 //!
 //! 1. A member that has been silent for long is removed, and so is one whose address another incarnation asks from, unless it
-//!    still answers. The majority that follows the master is a majority of the members before the change, and so also of
-//!    those after it.
+//!    still answers.
 //! 2. A joiner that has caught up gets its vote, unless a member is silent and about to be removed: should the joiner die as
 //!    well, the living might be no majority of so many.
 //! 3. A replica that asks is taken in without a vote.
+//!
+//! Before votes change, those who will have them must have answered after that was decided: see [`confirm`](super::confirm).
 //!
 //! Of an even number of members more than half are needed, as before the removal of one; so a group of two never becomes a
 //! group of one by itself: neither could know that it is not the other one that goes on alone.
 
 use super::super::config::MEMBERS_MAX;
+use super::confirm::{Decision, Witness};
 use super::replica::ReplicaCore;
 use super::waiting::Ticket;
 use crate::consensus::{Follower, Member, Membership, ReplicaId, Role};
@@ -36,6 +38,8 @@ pub(super) struct Standing {
     /// Who asked a master to be taken in: where it listens, and when.
     askers: BTreeMap<ReplicaId, (String, u64)>,
     look_again_ms: u64,
+    /// The change of votes that a master wants, and waits to be confirmed.
+    decision: Option<Decision>,
     /// Since when no master was heard of.
     masterless_since_ms: Option<u64>,
     ask_again_ms: u64,
@@ -72,6 +76,7 @@ impl<T: Ticket> ReplicaCore<T> {
     pub(super) fn manage_members(&mut self, now_ms: u64) {
         if self.core.role() != Role::Master {
             self.standing.askers.clear();
+            self.standing.decision = None;
             return;
         }
         if now_ms < self.standing.look_again_ms || self.handing_over_until_ms.is_some() {
@@ -82,6 +87,7 @@ impl<T: Ticket> ReplicaCore<T> {
             && self.core.membership_is_committed()
             && self.core.is_master_with_quorum(now_ms);
         if !may_change {
+            self.standing.decision = None;
             return;
         }
         self.standing.askers.retain(|_, (_, asked_ms)| now_ms < *asked_ms + ASKED_WITHIN_MS);
@@ -90,10 +96,31 @@ impl<T: Ticket> ReplicaCore<T> {
             .whom_to_remove(&followers)
             .or_else(|| self.whom_to_promote(&followers))
             .or_else(|| self.whom_to_take_in());
-        if let Some(membership) = change {
+        let Some(membership) = change else {
+            self.standing.decision = None;
+            return;
+        };
+        if self.is_confirmed(now_ms, &membership, &followers) {
+            self.standing.decision = None;
             // Refused when something came between; the next look will tell.
             let _ = self.core.propose_membership(now_ms, membership);
         }
+    }
+
+    /// Whether a change may be made now: it changes no votes, or those who will have them have answered since it was first
+    /// wanted.
+    fn is_confirmed(&mut self, now_ms: u64, membership: &Membership, followers: &[Follower]) -> bool {
+        if membership.voters().eq(self.core.membership().voters()) {
+            return true;
+        }
+        let (view, me) = (self.core.view(), self.core.id());
+        let away_after_ms = 2 * self.config.election_timeout_ms;
+        let witness = Witness { now_ms, view, me, followers, away_after_ms };
+        let decided = self.standing.decision.take().filter(|decision| decision.is_for(membership, &witness));
+        let decision = decided.unwrap_or_else(|| Decision::new(membership.clone(), &witness));
+        let is_confirmed = decision.is_confirmed(&witness);
+        self.standing.decision = Some(decision);
+        is_confirmed
     }
 
     /// The longest silent one of those that have to go.

@@ -27,6 +27,7 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod boot;
+mod confirm;
 mod effects;
 mod head_start;
 mod incoming;

@@ -39,10 +39,15 @@ use serve::{Asker, Desk, Entrance};
 use shared::{Shared, SharedParts};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
 /// Replicas whose asking to be taken in waits to be heard; more ask again.
 const ASKED_MAX: usize = 64;
+
+/// A silence for which members are removed is at least so many election timeouts: an election takes up to two, and after a pause
+/// of the whole machine everybody needs a moment to be heard again.
+const REMOVE_AFTER_ELECTIONS: u32 = 3;
 
 /// Why a replica did not start.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +55,19 @@ pub enum StartError {
     /// The configuration is no group with this replica in it.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// Living members would be removed.
+    #[error(
+        "a member would be removed after {} ms of silence, and an election may take {} ms: let --remove-after be at least {} ms, or 0 for never",
+        remove_after.as_millis(), 2 * election_timeout.as_millis(), least.as_millis()
+    )]
+    RemoveAfter {
+        /// [`ReplicaOptions::remove_after`].
+        remove_after: Duration,
+        /// [`Timers::election_timeout`](super::Timers::election_timeout).
+        election_timeout: Duration,
+        /// The least that is sound with it.
+        least: Duration,
+    },
     /// The data directory cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -131,6 +149,7 @@ impl Replica {
         server: ServerBuilder,
     ) -> Result<Replica, StartError> {
         let group = configured_group(&options)?;
+        check_timers(&options)?;
         let (store, recovered) = open_store(options.data.clone(), group.me).await?;
         Replica::start_on(options, service, server, Box::new(store), recovered).await
     }
@@ -144,6 +163,7 @@ impl Replica {
         mut recovered: Recovered,
     ) -> Result<Replica, StartError> {
         let group = configured_group(&options)?;
+        check_timers(&options)?;
         let shared = Arc::new(Shared::new(SharedParts {
             identity: recovered.identity.clone(),
             configured: group.members.clone(),
@@ -289,6 +309,15 @@ fn configured_group(options: &ReplicaOptions) -> Result<Group, ConfigError> {
     Group::read(&options.master, &options.me, &MembersFrom::List(options.members.clone()))
 }
 
+fn check_timers(options: &ReplicaOptions) -> Result<(), StartError> {
+    let election_timeout = options.timers.election_timeout;
+    let least = election_timeout * REMOVE_AFTER_ELECTIONS;
+    match options.remove_after.filter(|remove_after| *remove_after < least) {
+        Some(remove_after) => Err(StartError::RemoveAfter { remove_after, election_timeout, least }),
+        None => Ok(()),
+    }
+}
+
 async fn open_store(dir: PathBuf, address: String) -> Result<(DiskStore, Recovered), StoreError> {
     on_blocking_thread(move || DiskStore::open(&dir, &address)).await
 }
@@ -377,7 +406,7 @@ fn core_config(shared: &Shared, head_start: Option<bool>) -> Result<ReplicaConfi
     let mut seed = [0; 8];
     getrandom::fill(&mut seed)
         .map_err(|error| StartError::System(std::io::Error::other(error.to_string())))?;
-    let millis = |time: std::time::Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     Ok(ReplicaConfig {
         election_timeout_ms: millis(shared.timers.election_timeout),
         heartbeat_ms: millis(shared.timers.heartbeat),

@@ -253,3 +253,43 @@ fn members_change_under_load_without_a_gap() {
     }
     world.check_equal();
 }
+
+/// Replica 3 is silent, and will be back. Just before it would be removed for that, replica 2 loses its disk: whenever that is,
+/// the group must not come to need it.
+#[test]
+fn nobody_is_removed_on_the_strength_of_one_that_is_just_dying() {
+    for before_ms in (1..=160).step_by(12) {
+        let mut world = world(3);
+        world.until_members(&[1, 2, 3]);
+        world.add(1, 5).unwrap();
+        assert_eq!(world.master(), 1);
+        world.cut_off.push(3);
+        let followers = |world: &World| world.nodes[&1].core.consensus().followers(world.now_ms);
+        world.until("a long silence", |world| {
+            (followers(world).iter().any(|it| it.id == 3 && it.silent_ms + before_ms >= 2_000)).then_some(())
+        });
+        world.crash(2);
+        world.run_for(3_000);
+        let all = addresses(&[1, 2, 3]);
+        assert!(announced(&world, 1).iter().all(|members| *members == all), "{before_ms} ms before");
+        world.moved.insert(22, address(2));
+        world.start(22);
+        world.cut_off.clear();
+        world.until_members(&[1, 3, 22]);
+        assert_eq!(sum(world.add(2, 1)), 6);
+    }
+}
+
+#[test]
+fn who_is_heard_again_in_the_last_moment_is_not_removed() {
+    let mut world = world(3);
+    world.until_members(&[1, 2, 3]);
+    world.cut_off.push(3);
+    world.until("the decision", |world| {
+        let followers = world.nodes[&1].core.consensus().followers(world.now_ms);
+        followers.iter().any(|it| it.id == 3 && it.silent_ms >= 2_000).then_some(())
+    });
+    world.cut_off.clear();
+    world.run_for(5_000);
+    assert_eq!(announced(&world, 1), [addresses(&[1, 2, 3])]);
+}
