@@ -4,8 +4,8 @@ use crate::error::StoreError;
 use crate::protocol::*;
 use crate::store::Store;
 use crate::survey::{
-    CHECK_BLOCKS, CheckBlocksArgs, SNAPSHOT, SNAPSHOT_IDLE, SURVEY, SURVEY_OBJECTS, SurveyArgs,
-    SurveyObjectsArgs,
+    CHECK_BLOCKS, CheckBlocksArgs, DROP_SNAPSHOT, SNAPSHOT, SNAPSHOT_IDLE, SURVEY, SURVEY_OBJECTS,
+    SurveyArgs, SurveyObjectsArgs,
 };
 use crate::types::{ExtentStatus, Key};
 use bytes::Bytes;
@@ -56,6 +56,7 @@ fn builder(context: &Context, options: ServerOptions) -> ServerBuilder {
     on(&mut server, context, FENCE, fence);
     on(&mut server, context, STATFS, |context: Context, _| async move { answer(context.store.statfs()) });
     on(&mut server, context, SNAPSHOT, snapshot);
+    on(&mut server, context, DROP_SNAPSHOT, drop_snapshot);
     on(&mut server, context, SURVEY, survey);
     on(&mut server, context, SURVEY_OBJECTS, survey_objects);
     on(&mut server, context, CHECK_BLOCKS, check_blocks);
@@ -158,6 +159,11 @@ async fn snapshot(context: Context, _: Request) -> Answer {
         tokio::spawn(let_go(Arc::downgrade(&context.store)));
     }
     answer(taken)
+}
+
+async fn drop_snapshot(context: Context, request: Request) -> Answer {
+    context.store.drop_snapshot(request.decode()?);
+    answer(Ok(()))
 }
 
 /// Gives up snapshots that are not used any more, until there are none; they keep old data on the disk.

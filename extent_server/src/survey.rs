@@ -21,6 +21,9 @@ pub const SURVEY_OBJECTS: Proc = 0x6014;
 /// [`CheckBlocksArgs`] -> [`BlocksChecked`]: compares blocks of an object with their checksums, as they are now.
 pub const CHECK_BLOCKS: Proc = 0x6015;
 
+/// `u64` -> `()`: gives a snapshot up.
+pub const DROP_SNAPSHOT: Proc = 0x6016;
+
 /// Entries or objects in one answer, at most.
 pub const SURVEY_MAX: usize = 16 * 1024;
 /// A snapshot that nobody used for so long is given up.
@@ -144,6 +147,11 @@ impl ExtentClient {
     /// Takes a snapshot for the calls below. It is given up after [`SNAPSHOT_IDLE`] without any.
     pub async fn snapshot(&self) -> Result<u64, ExtentError> {
         Ok(self.query(SNAPSHOT, &()).await?.0)
+    }
+
+    /// Gives a snapshot up.
+    pub async fn drop_snapshot(&self, snapshot: u64) -> Result<(), ExtentError> {
+        self.query(DROP_SNAPSHOT, &snapshot).await.map(|((), _)| ())
     }
 
     /// Keys of a snapshot, from `from` on.

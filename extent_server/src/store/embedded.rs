@@ -243,6 +243,10 @@ impl Store for EmbeddedStore {
         self.snapshots.take(&self.kv)
     }
 
+    fn drop_snapshot(&self, snapshot: u64) {
+        self.snapshots.drop_one(snapshot);
+    }
+
     fn drop_idle_snapshots(&self) -> usize {
         self.snapshots.drop_idle()
     }

@@ -91,6 +91,9 @@ pub trait Store: Send + Sync + 'static {
     /// Takes a picture of keys and bulk data as they are now, for [`Store::survey`] and [`Store::survey_objects`].
     fn snapshot(&self) -> Result<u64, StoreError>;
 
+    /// Gives a snapshot up; fine if there is none of that number.
+    fn drop_snapshot(&self, snapshot: u64);
+
     /// Gives up snapshots that were not used for [`SNAPSHOT_IDLE`](crate::survey::SNAPSHOT_IDLE); returns how many
     /// there still are.
     fn drop_idle_snapshots(&self) -> usize;

@@ -47,6 +47,11 @@ impl Snapshots {
         Ok(name)
     }
 
+    /// Drops one that nobody needs any more.
+    pub(crate) fn drop_one(&self, name: u64) {
+        self.kept.lock().snapshots.remove(&name);
+    }
+
     /// Drops those that were not used for long; how many are left.
     pub(crate) fn drop_idle(&self) -> usize {
         let mut kept = self.kept.lock();
@@ -66,7 +71,7 @@ impl Snapshots {
         }
     }
 
-    /// Keys of the user from `from` on. Who has got the last page needs the snapshot for nothing more than objects.
+    /// Keys of the user from `from` on.
     pub(crate) fn keys(&self, kv: &Kv, name: u64, from: &Key) -> Result<KeysPage, StoreError> {
         let snapshot = self.get(name)?;
         let (mut page, mut bytes) = (KeysPage::default(), 0);

@@ -1,5 +1,6 @@
 //! A whole cluster of real processes in a scratch directory, each of which can be killed and started again.
 
+mod fsck;
 mod mount;
 mod status;
 
@@ -65,6 +66,9 @@ pub enum ClusterError {
     /// `yfs status` did not answer as it should.
     #[error("yfs status: {0}")]
     Status(String),
+    /// The store does not agree with itself, or could not be checked.
+    #[error("yfs fsck: {0}")]
+    Fsck(String),
     /// The replicas are not as they should be.
     #[error("{0}")]
     Replicas(String),

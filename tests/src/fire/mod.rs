@@ -181,16 +181,17 @@ fn remove_dirs(lab: Name, dirs: &[PathBuf; 2]) -> Result<(), FireError> {
     Ok(())
 }
 
-/// All replicas equal, both mounts alive and of one mind.
+/// All replicas equal, both mounts alive and of one mind, and nothing wrong with what stands in the store.
 fn after_lab(cluster: &Mutex<Cluster>, lab: Name, report: &LabReport) -> Result<(), FireError> {
     let mut cluster = cluster.lock();
     let agreed = cluster.wait_for_agreement()?;
     cluster.check_running()?;
     target::mounts_work(cluster.mountpoint(0), cluster.mountpoint(1))
         .map_err(|why| FireError::Mounts { lab: lab.as_str(), why })?;
+    cluster.fsck()?;
     let LabReport { runs, tally, time } = report;
     println!(
-        "{}: passed {runs} times in {:.0} s; {} replicas killed meanwhile, the master {} times; all states equal at ({}, {})",
+        "{}: passed {runs} times in {:.0} s; {} replicas killed meanwhile, the master {} times; all states equal at ({}, {}), the store clean",
         lab.as_str(),
         time.as_secs_f64(),
         tally.kills,

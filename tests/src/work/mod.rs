@@ -79,9 +79,11 @@ pub fn run(binaries: &Binaries, dir: &Path, plan: &Plan) -> Result<(), WorkError
     let mut cluster = Cluster::start(binaries, &dir.join("cluster"), &Options::default())?;
     let undisturbed =
         Pass { cluster: &mut cluster, archive: &archive, plan, name: "quiet", lines: None }.all()?;
+    cluster.fsck()?;
     if plan.kill_master {
         Pass { cluster: &mut cluster, archive: &archive, plan, name: "fire", lines: Some(&undisturbed) }
             .all()?;
+        cluster.fsck()?;
     }
     Ok(cluster.stop()?)
 }

@@ -110,6 +110,21 @@ impl Source {
 
     async fn try_picture(&self) -> Result<Picture, SourceError> {
         let snapshot = self.snapshot().await?;
+        let picture = self.read(snapshot).await;
+        let dropped = match self {
+            Source::Server(client) => client.drop_snapshot(snapshot).await,
+            Source::Directory(store) => {
+                store.drop_snapshot(snapshot);
+                Ok(())
+            }
+        };
+        if let Err(e) = dropped {
+            tracing::debug!("the server gives the snapshot up by itself: {e}");
+        }
+        picture
+    }
+
+    async fn read(&self, snapshot: u64) -> Result<Picture, SourceError> {
         let (mut reader, mut objects, mut unreadable) = (Reader::default(), Vec::new(), Vec::new());
         let mut next = Some(Bytes::new());
         while let Some(from) = next {

@@ -62,6 +62,9 @@ fn unknown_and_too_many_snapshots_are_refused() {
     }
     assert!(matches!(rig.store().snapshot(), Err(StoreError::Invalid { .. })));
     assert_eq!(rig.store().drop_idle_snapshots(), SNAPSHOTS_MAX, "they were used a moment ago");
+    rig.store().drop_snapshot(1);
+    assert!(matches!(rig.store().survey(1, &key("")), Err(StoreError::Invalid { .. })));
+    rig.store().snapshot().unwrap();
 }
 
 #[test]
