@@ -79,6 +79,9 @@ impl Context {
         &self,
         work: impl FnOnce(&dyn Store) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
+        if !self.store.may_block() {
+            return work(&*self.store);
+        }
         let permit = self.blocking.clone().acquire_owned().await.expect("the semaphore is never closed");
         let store = self.store.clone();
         let done = tokio::task::spawn_blocking(move || {

@@ -212,6 +212,7 @@ impl Conn {
         let (mut heard, mut silence) = (self.heard(), 0);
         loop {
             tokio::select! {
+                biased;
                 ended = self.outbox.run() => {
                     if let Err(error) = ended {
                         tracing::debug!("{}: {error}", self.peer);

@@ -32,7 +32,7 @@ impl Loss {
 
     pub(crate) fn resolve(&self) -> Option<Arc<Lossy>> {
         match self {
-            Loss::FromEnv => from_env(),
+            Loss::FromEnv => crate::transport::ambient_loss().or_else(from_env),
             Loss::Off => None,
             Loss::With(lossy) => Some(lossy.clone()),
         }

@@ -23,7 +23,7 @@ use crate::handshake::{self, HANDSHAKE_MAX, Hello, Welcome};
 use crate::lossy::{Loss, Lossy, random_u64};
 use crate::reader::{FrameReader, ReadError};
 use crate::session::Session;
-use crate::transport::{Link, Listener, Tcp, Transport};
+use crate::transport::{self, Link, Listener, Transport};
 use crate::window::WindowLimits;
 
 /// The bounds and habits of a server.
@@ -72,7 +72,7 @@ impl Default for ServerOptions {
             heartbeat: Duration::from_secs(5),
             loss: Loss::FromEnv,
             count_every: None,
-            transport: Arc::new(Tcp),
+            transport: transport::ambient(),
         }
     }
 }

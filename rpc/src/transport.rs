@@ -1,6 +1,7 @@
 //! How bytes get from one side to the other: TCP, and pipes in memory for tests. TLS or a simulated network fit the
 //! same trait.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
 use crate::handler::BoxFuture;
+use crate::lossy::Lossy;
 
 /// The reading half of a link.
 pub type ReadHalf = Box<dyn AsyncRead + Send + Unpin>;
@@ -41,6 +43,36 @@ pub trait Listener: Send {
     fn accept(&mut self) -> BoxFuture<'_, io::Result<Link>>;
     /// The address to connect to, with the port chosen if 0 was asked for.
     fn local_addr(&self) -> String;
+}
+
+/// What options that name no network mean by it.
+#[derive(Clone)]
+pub struct Ambient {
+    /// How bytes travel.
+    pub transport: Arc<dyn Transport>,
+    /// Frames lost on purpose.
+    pub loss: Option<Arc<Lossy>>,
+}
+
+thread_local! {
+    static AMBIENT: RefCell<Option<Ambient>> = const { RefCell::new(None) };
+}
+
+/// Puts a network in place of TCP for everything that is made in this thread from now on and names none; `None` takes
+/// it away again. For simulators that run many programs in one thread.
+pub fn set_ambient(network: Option<Ambient>) {
+    AMBIENT.set(network);
+}
+
+/// The network of this thread's programs that name none: TCP, unless a simulator has put another in its place.
+pub fn ambient() -> Arc<dyn Transport> {
+    AMBIENT
+        .with_borrow(|ambient| ambient.as_ref().map_or_else(|| Arc::new(Tcp) as _, |it| it.transport.clone()))
+}
+
+/// The loss that belongs to it.
+pub(crate) fn ambient_loss() -> Option<Arc<Lossy>> {
+    AMBIENT.with_borrow(|ambient| ambient.as_ref()?.loss.clone())
 }
 
 /// TCP, without Nagle's delay.

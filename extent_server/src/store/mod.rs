@@ -50,6 +50,12 @@ pub type Scanned = (Vec<(Key, Value)>, bool);
 /// `get`, `scan`, `read`, `write`, `statfs` and `verify` may block their thread on a disk or a network, so an
 /// asynchronous caller runs them where blocking is allowed. What they return was checked against its checksum.
 pub trait Store: Send + Sync + 'static {
+    /// Whether calls may block their thread, as they do on a disk. A store all in memory says no, and is called right where
+    /// the request arrives.
+    fn may_block(&self) -> bool {
+        true
+    }
+
     /// The values of the first of `keys`, in order: of all, or of as many as come to about `bytes_max`, and at least one.
     fn get(&self, keys: &[Key], bytes_max: usize) -> Result<Vec<Option<Value>>, StoreError>;
 

@@ -154,5 +154,6 @@ pub use store::{
     StoreError,
 };
 pub use types::{
-    Limits, NOT_MASTER, ReplicaOptions, ReplicaStatus, StateError, Timers, View, ViewHook, procs,
+    DiskTime, Limits, NOT_MASTER, ReplicaOptions, ReplicaStatus, StateError, Timers, View, ViewHook, Workers,
+    procs,
 };

@@ -106,6 +106,20 @@ impl Default for Limits {
 /// master.
 pub type ViewHook = std::sync::Arc<dyn Fn(&View, bool) + Send + Sync>;
 
+/// How long a simulated disk takes for the next batch.
+pub type DiskTime = std::sync::Arc<dyn Fn() -> Duration + Send + Sync>;
+
+/// Who writes to a replica's disk, and who executes its program.
+#[derive(Clone, Default)]
+pub enum Workers {
+    /// A thread each.
+    #[default]
+    Threads,
+    /// A task each, on the replica's runtime: for simulators, which have one thread for everything. The store must not
+    /// block then; each batch takes as long as this says instead.
+    Tasks(DiskTime),
+}
+
 /// How a replica is started.
 #[derive(Clone)]
 pub struct ReplicaOptions {
@@ -126,6 +140,8 @@ pub struct ReplicaOptions {
     pub remove_after: Option<Duration>,
     /// Bounds.
     pub limits: Limits,
+    /// Who does its work.
+    pub workers: Workers,
     /// Told of every view adopted, after the service was told.
     pub on_view: Option<ViewHook>,
     /// What tests have in mind for this replica. Its network is that of [`TestPort::transport`], and the server's should be.
@@ -144,6 +160,7 @@ impl ReplicaOptions {
             timers: Timers::default(),
             remove_after: Some(Duration::from_secs(2)),
             limits: Limits::default(),
+            workers: Workers::default(),
             on_view: None,
             test_port: None,
         }

@@ -64,6 +64,7 @@ async fn wait(inner: &Inner, pause: Duration) {
     tokio::time::sleep(least).await;
     let rest = tokio::time::sleep(pause - least);
     tokio::select! {
+        biased;
         _ = rest => {}
         _ = inner.wanted.notified() => {}
     }

@@ -26,7 +26,7 @@ use crate::handler::{Handler, NotifyFn, Proc, Register, Response};
 use crate::lossy::{Loss, Lossy, random_u64};
 use crate::reader::keep;
 use crate::resend::{Resend, deadline};
-use crate::transport::{Tcp, Transport};
+use crate::transport::{self, Transport};
 
 use state::{End, Reply, State};
 
@@ -83,7 +83,7 @@ impl Default for ClientOptions {
             fail_fast: false,
             heartbeat: Duration::from_secs(5),
             loss: Loss::FromEnv,
-            transport: Arc::new(Tcp),
+            transport: transport::ambient(),
             runtime: None,
         }
     }

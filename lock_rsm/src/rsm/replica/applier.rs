@@ -7,10 +7,10 @@ use super::super::types::StateError;
 use super::allowance::Allowance;
 use super::driver::{Internal, Tell};
 use super::shared::Shared;
-use super::writer::Job;
+use super::writer::{Job, LOOK_EVERY};
 use crate::consensus::Viewstamp;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::thread::JoinHandle;
 use std::time::Instant;
 use tokio::sync::{mpsc::UnboundedSender, oneshot};
@@ -28,7 +28,8 @@ pub(super) enum Work {
 /// The thread's handle. The thread ends when all work senders are gone.
 pub(super) struct Applier {
     pub(super) work: Sender<Work>,
-    pub(super) thread: JoinHandle<()>,
+    /// None where a task does the work.
+    pub(super) thread: Option<JoinHandle<()>>,
 }
 
 /// Starts the thread. Snapshots go to `writer`; a state that cannot be read is reported to `driver` and ends the thread.
@@ -46,7 +47,35 @@ pub(super) fn spawn(
             let _ = driver.send(Internal::StateFailed(error));
         }
     })?;
-    Ok(Applier { work, thread })
+    Ok(Applier { work, thread: Some(thread) })
+}
+
+/// As [`spawn`], with a task for the thread.
+pub(super) fn spawn_task(
+    program: Program<Tell>,
+    shared: Arc<Shared>,
+    writer: Sender<Job>,
+    driver: UnboundedSender<Internal>,
+) -> Applier {
+    let (work, queue) = channel();
+    tokio::spawn(async move {
+        let mut hand = Hand { program, shared, writer, allowance: Allowance::default() };
+        loop {
+            let next = queue.try_recv();
+            match next {
+                Ok(work) => {
+                    if let Err(error) = hand.perform(work) {
+                        // The driver may be gone already.
+                        let _ = driver.send(Internal::StateFailed(error));
+                        return;
+                    }
+                }
+                Err(TryRecvError::Empty) => tokio::time::sleep(LOOK_EVERY).await,
+                Err(TryRecvError::Disconnected) => return,
+            }
+        }
+    });
+    Applier { work, thread: None }
 }
 
 struct Hand {
@@ -59,18 +88,23 @@ struct Hand {
 impl Hand {
     fn run(&mut self, queue: &Receiver<Work>) -> Result<(), StateError> {
         while let Ok(work) = queue.recv() {
-            match work {
-                Work::Task(task) => {
-                    let report = self.program.perform(task)?;
-                    self.pass_on(report);
-                }
-                Work::Hash(tell) => {
-                    // Whoever asked may have given up.
-                    let _ = tell.send(self.program.hash());
-                }
-                Work::CheapHash(tell) => {
-                    let _ = tell.send(self.cheap_hash());
-                }
+            self.perform(work)?;
+        }
+        Ok(())
+    }
+
+    fn perform(&mut self, work: Work) -> Result<(), StateError> {
+        match work {
+            Work::Task(task) => {
+                let report = self.program.perform(task)?;
+                self.pass_on(report);
+            }
+            Work::Hash(tell) => {
+                // Whoever asked may have given up.
+                let _ = tell.send(self.program.hash());
+            }
+            Work::CheapHash(tell) => {
+                let _ = tell.send(self.cheap_hash());
             }
         }
         Ok(())

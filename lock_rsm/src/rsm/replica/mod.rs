@@ -26,7 +26,7 @@ use super::core::{Applied, Boot, BootError, Outcome, Refused, ReplicaConfig, Sto
 use super::formation::FormationError;
 use super::service::Service;
 use super::store::{DiskStore, Recovered, Store, StoreError, cluster_id};
-use super::types::{ReplicaOptions, ReplicaStatus, StateError, View};
+use super::types::{ReplicaOptions, ReplicaStatus, StateError, View, Workers};
 use crate::consensus::{Membership, RestoreError, Viewstamp};
 use ask::Applicant;
 use bytes::Bytes;
@@ -195,6 +195,7 @@ impl Replica {
         let parts = Parts {
             desk: Arc::clone(&desk),
             dir: options.data,
+            workers: options.workers,
             service,
             store,
             recovered,
@@ -333,6 +334,7 @@ async fn on_blocking_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send +
 struct Parts {
     desk: Arc<Desk>,
     dir: PathBuf,
+    workers: Workers,
     service: Arc<dyn Service>,
     store: Box<dyn Store>,
     recovered: Recovered,
@@ -342,7 +344,7 @@ struct Parts {
 
 /// Starts the driver and its threads.
 fn run(parts: Parts) -> Result<(mpsc::Sender<Stop>, watch::Receiver<Option<Ended>>), StartError> {
-    let Parts { desk, dir, service, store, recovered, founding, head_start } = parts;
+    let Parts { desk, dir, workers, service, store, recovered, founding, head_start } = parts;
     let shared = Arc::clone(&desk.shared);
     let cluster = cluster_id(&founding);
     let config = core_config(&shared, head_start)?;
@@ -358,9 +360,18 @@ fn run(parts: Parts) -> Result<(mpsc::Sender<Stop>, watch::Receiver<Option<Ended
     let (asked_in, asked) = mpsc::channel(ASKED_MAX);
     let (proposals_in, proposals) = mpsc::channel(shared.limits.invokes_max);
     let (stop_in, stop) = mpsc::channel(1);
-    let writer = writer::spawn(store, internal_in.clone()).map_err(StartError::System)?;
-    let applier = applier::spawn(program, Arc::clone(&shared), writer.jobs.clone(), internal_in)
-        .map_err(StartError::System)?;
+    let (writer, applier) = match workers {
+        Workers::Threads => {
+            let writer = writer::spawn(store, internal_in.clone()).map_err(StartError::System)?;
+            let applier = applier::spawn(program, Arc::clone(&shared), writer.jobs.clone(), internal_in);
+            (writer, applier.map_err(StartError::System)?)
+        }
+        Workers::Tasks(disk) => {
+            let writer = writer::spawn_task(store, internal_in.clone(), disk);
+            let applier = applier::spawn_task(program, Arc::clone(&shared), writer.jobs.clone(), internal_in);
+            (writer, applier)
+        }
+    };
     desk.open(Entrance {
         cluster,
         proposals: proposals_in,
@@ -386,8 +397,10 @@ fn run(parts: Parts) -> Result<(mpsc::Sender<Stop>, watch::Receiver<Option<Ended
         send_away(&waiting);
         desk.close();
         // Both end once nobody can give them work; the store is closed by then.
-        let joined = on_blocking_thread(move || (applier.thread.join(), writer.thread.join())).await;
-        let died = joined.0.is_err() || joined.1.is_err();
+        let mut died = false;
+        for thread in [applier.thread, writer.thread].into_iter().flatten() {
+            died |= on_blocking_thread(move || thread.join()).await.is_err();
+        }
         let result = if died { result.and(Err(ReplicaFailure::Thread)) } else { result };
         tell_end.send_replace(Some(result.map_err(Arc::new)));
     });

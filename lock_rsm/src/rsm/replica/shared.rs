@@ -7,7 +7,7 @@ use super::super::types::{Limits, Timers, View, ViewHook};
 use super::peers::Peers;
 use crate::consensus::{Member, Role, Viewstamp};
 use parking_lot::Mutex;
-use rpc::transport::{Tcp, Transport};
+use rpc::transport::Transport;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -86,7 +86,7 @@ impl Shared {
     pub(super) fn transport(&self) -> Arc<dyn Transport> {
         match &self.test_port {
             Some(port) => port.transport(),
-            None => Arc::new(Tcp),
+            None => rpc::transport::ambient(),
         }
     }
 

@@ -2,16 +2,19 @@
 
 use super::super::core::Write;
 use super::super::store::{LogWrite, SavedSnapshot, Snapshot, SnapshotPiece, Store, StoreError};
+use super::super::types::DiskTime;
 use super::driver::Internal;
 use crate::consensus::SnapshotWanted;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::sync::mpsc::UnboundedSender;
 
 /// After this long without work the store may note how far it got.
 const SETTLE_AFTER: Duration = Duration::from_secs(1);
+/// How often a task in a thread's place looks for work.
+pub(super) const LOOK_EVERY: Duration = Duration::from_millis(1);
 /// Batches written with one sync.
 const GROUP_MAX: usize = 256;
 
@@ -35,26 +38,57 @@ pub(super) enum Job {
 /// The thread's handle. The thread ends, and the store is closed, when all job senders are gone.
 pub(super) struct Writer {
     pub(super) jobs: Sender<Job>,
-    pub(super) thread: JoinHandle<()>,
+    /// None where a task does the work.
+    pub(super) thread: Option<JoinHandle<()>>,
 }
 
 /// Starts the thread. It reports to `driver`; after a failure it reports that and ends.
 pub(super) fn spawn(store: Box<dyn Store>, driver: UnboundedSender<Internal>) -> std::io::Result<Writer> {
     let (jobs, queue) = channel();
     let thread = std::thread::Builder::new().name("rsm-writer".into()).spawn(move || {
-        let mut work = Work { store, driver, settled: true };
+        let mut work = Work { store, driver, settled: true, is_alone: false };
         if let Err(error) = work.run(&queue) {
             // The driver may be gone already.
             let _ = work.driver.send(Internal::StoreFailed(error));
         }
     })?;
-    Ok(Writer { jobs, thread })
+    Ok(Writer { jobs, thread: Some(thread) })
+}
+
+/// As [`spawn`], with a task for the thread and a disk that takes its time.
+pub(super) fn spawn_task(store: Box<dyn Store>, driver: UnboundedSender<Internal>, disk: DiskTime) -> Writer {
+    let (jobs, queue) = channel();
+    tokio::spawn(async move {
+        let mut work = Work { store, driver, settled: true, is_alone: true };
+        loop {
+            let next = queue.try_recv();
+            let done = match next {
+                Ok(job) => {
+                    tokio::time::sleep(disk()).await;
+                    work.work_off(job, &queue)
+                }
+                Err(TryRecvError::Empty) => {
+                    tokio::time::sleep(LOOK_EVERY).await;
+                    Ok(())
+                }
+                Err(TryRecvError::Disconnected) => return,
+            };
+            if let Err(error) = done {
+                // The driver may be gone already.
+                let _ = work.driver.send(Internal::StoreFailed(error));
+                return;
+            }
+        }
+    });
+    Writer { jobs, thread: None }
 }
 
 struct Work {
     store: Box<dyn Store>,
     driver: UnboundedSender<Internal>,
     settled: bool,
+    /// There are no other threads: it does everything itself.
+    is_alone: bool,
 }
 
 impl Work {
@@ -124,6 +158,10 @@ impl Work {
             // A writer that is gone has reported why.
             let _ = back.send(Job::Saved(saved));
         };
+        if self.is_alone {
+            work();
+            return Ok(());
+        }
         let spawned = std::thread::Builder::new().name("rsm-snapshot".into()).spawn(work);
         spawned.map(drop).map_err(|error| StoreError::thread(format!("no thread for a snapshot: {error}")))
     }
@@ -236,7 +274,7 @@ mod tests {
             matches!(reports.blocking_recv(), Some(Internal::SnapshotSaved(meta)) if meta.stamp.seq == 9)
         );
         drop(writer.jobs);
-        writer.thread.join().unwrap();
+        writer.thread.unwrap().join().unwrap();
     }
 
     #[test]
@@ -245,7 +283,7 @@ mod tests {
         drop(writer.jobs);
         assert!(in_force.try_recv().is_err());
         go_on.send(Ok(())).unwrap();
-        writer.thread.join().unwrap();
+        writer.thread.unwrap().join().unwrap();
         assert_eq!(in_force.recv().unwrap(), Viewstamp::new(1, 9));
     }
 
@@ -254,7 +292,7 @@ mod tests {
         let Bench { writer, go_on, mut reports, .. } = bench();
         go_on.send(Err(StoreError::thread("the disk is gone"))).unwrap();
         assert!(matches!(reports.blocking_recv(), Some(Internal::StoreFailed(_))));
-        writer.thread.join().unwrap();
+        writer.thread.unwrap().join().unwrap();
         assert!(writer.jobs.send(Job::Write(Write { number: 1, write: LogWrite::default() })).is_err());
     }
 
@@ -263,6 +301,6 @@ mod tests {
         let Bench { writer, go_on, mut reports, .. } = bench();
         drop(go_on); // it panics
         assert!(matches!(reports.blocking_recv(), Some(Internal::StoreFailed(_))));
-        writer.thread.join().unwrap();
+        writer.thread.unwrap().join().unwrap();
     }
 }
