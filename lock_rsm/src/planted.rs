@@ -71,3 +71,73 @@ impl Drop for Planted {
 pub(crate) fn has(bug: Bug) -> bool {
     PLANTED.get() == Some(bug)
 }
+
+/// What is wrong somewhere in the whole stack, for the simulator of that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum StackBug {
+    /// A silent session is expired without being fenced before.
+    SkipFence,
+    /// A client counts its lease from when the answer came.
+    LeaseFromAnswer,
+    /// A client serves from its caches without looking at its lease.
+    ServeAfterLease,
+    /// A lock is given back before what was changed under it is flushed.
+    ReleaseBeforeFlush,
+    /// A client believes whatever it is told of a lock, however old.
+    IgnoreViewstamp,
+    /// The kernel is not told when a lock goes.
+    KeepKernelCache,
+    /// A lock is given to an operation of this client while it is being given back or downgraded.
+    GrantDuringDowngrade,
+    /// What the extent server lost when it restarted is not sent again.
+    LoseGeneration,
+    /// A file's attributes are committed before its data.
+    MetadataBeforeData,
+    /// `fsync` does not wait.
+    SyncWithoutFlush,
+    /// Nobody is told of changes that were lost with the session.
+    LoseSilently,
+}
+
+impl StackBug {
+    /// All of them.
+    pub const ALL: [StackBug; 11] = [
+        StackBug::SkipFence,
+        StackBug::LeaseFromAnswer,
+        StackBug::ServeAfterLease,
+        StackBug::ReleaseBeforeFlush,
+        StackBug::IgnoreViewstamp,
+        StackBug::KeepKernelCache,
+        StackBug::GrantDuringDowngrade,
+        StackBug::LoseGeneration,
+        StackBug::MetadataBeforeData,
+        StackBug::SyncWithoutFlush,
+        StackBug::LoseSilently,
+    ];
+}
+
+thread_local! {
+    static IN_STACK: Cell<Option<StackBug>> = const { Cell::new(None) };
+}
+
+/// Takes the bug out of the stack again when dropped.
+#[must_use = "the bug is gone when this is dropped"]
+#[derive(Debug)]
+pub struct PlantedInStack(());
+
+/// Plants a bug in everything that runs in this thread.
+pub fn plant_in_stack(bug: StackBug) -> PlantedInStack {
+    IN_STACK.set(Some(bug));
+    PlantedInStack(())
+}
+
+impl Drop for PlantedInStack {
+    fn drop(&mut self) {
+        IN_STACK.set(None);
+    }
+}
+
+/// Whether this thread has that bug in its stack.
+pub fn is_in_stack(bug: StackBug) -> bool {
+    IN_STACK.get() == Some(bug)
+}

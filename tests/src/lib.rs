@@ -13,4 +13,5 @@ pub mod ports;
 pub mod process;
 pub mod rng;
 pub mod sim;
+pub mod stack;
 pub mod work;

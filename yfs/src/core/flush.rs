@@ -18,6 +18,8 @@ use super::generation::Closed;
 use super::merge;
 use super::traits::{BootId, Clock, Extents, Locks};
 use super::types::{Ino, Time};
+#[cfg(feature = "planted")]
+use lock_rsm::planted::{StackBug, is_in_stack};
 
 /// A flush under way.
 pub(super) type Flushing = Shared<BoxFuture<'static, Result<(), FsError>>>;
@@ -179,6 +181,10 @@ impl<L: Locks, E: Extents, C: Clock> Fs<L, E, C> {
         if closed.ops.is_empty() && closed.data.is_empty() {
             return Ok(());
         }
+        #[cfg(feature = "planted")]
+        if is_in_stack(StackBug::MetadataBeforeData) {
+            return self.store_wrongly(closed).await;
+        }
         for _ in 0..RESTARTS_MAX {
             let objects = match ahead.take().filter(|a| a.number == closed.number) {
                 Some(written) => written.objects.await,
@@ -193,6 +199,8 @@ impl<L: Locks, E: Extents, C: Clock> Fs<L, E, C> {
                 Err(e) => Err(e),
             };
             match result {
+                #[cfg(feature = "planted")]
+                Err(StoreError::Restarted) if is_in_stack(StackBug::LoseGeneration) => return Ok(()),
                 Err(StoreError::Restarted) => {
                     *ahead = None;
                     tracing::info!("the extent server restarted: writing data again");
@@ -201,6 +209,13 @@ impl<L: Locks, E: Extents, C: Clock> Fs<L, E, C> {
             }
         }
         Err(StoreError::Unreachable("it restarts again and again".into()))
+    }
+
+    #[cfg(feature = "planted")]
+    async fn store_wrongly(&self, closed: &Closed) -> Result<(), StoreError> {
+        self.0.store.commit(closed.session, closed.ops.clone(), Vec::new()).await?;
+        let objects = self.0.write_data(closed).await?;
+        self.0.store.commit(closed.session, Vec::new(), objects).await
     }
 
     fn write_ahead(&self, closed: Arc<Closed>) -> Ahead {
@@ -290,6 +305,8 @@ impl<L, E, C> Fs<L, E, C> {
             st.close();
             let lost: Vec<Arc<Closed>> = st.closed.drain(..).collect();
             st.reset();
+            #[cfg(feature = "planted")]
+            let lost = if is_in_stack(StackBug::LoseSilently) { Vec::new() } else { lost };
             for closed in &lost {
                 for ino in &closed.inodes {
                     st.remember_error(*ino, FsError::Lost);

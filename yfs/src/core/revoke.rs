@@ -8,6 +8,8 @@ use super::format;
 use super::fs::Fs;
 use super::traits::{Clock, Extents, Locks};
 use super::types::{Ino, Mode};
+#[cfg(feature = "planted")]
+use lock_rsm::planted::{StackBug, is_in_stack};
 
 impl<L: Locks, E: Extents, C: Clock> Fs<L, E, C> {
     /// A lock is to be given back (`keep` = `None`) or downgraded (`Some(Shared)`): flushes what depends on it, drops
@@ -32,6 +34,10 @@ impl<L: Locks, E: Extents, C: Clock> Fs<L, E, C> {
             }
             st.forget(ino);
         }
+        #[cfg(feature = "planted")]
+        if is_in_stack(StackBug::KeepKernelCache) {
+            return Ok(());
+        }
         self.0.invalidate.attributes(ino);
         self.0.invalidate.entries(ino);
         Ok(())
@@ -42,6 +48,10 @@ impl<L: Locks, E: Extents, C: Clock> Fs<L, E, C> {
         if keep.is_none() {
             self.record_opener(epoch, ino).await?;
             self.move_anchor(epoch, ino).await?;
+        }
+        #[cfg(feature = "planted")]
+        if is_in_stack(StackBug::ReleaseBeforeFlush) {
+            return Ok(());
         }
         let dirty = self.0.state.lock().dirty(ino);
         match dirty {

@@ -275,7 +275,10 @@ impl LockClient {
 impl Inner {
     fn try_acquire(self: Arc<Self>, wants: &[(LockId, Mode)]) -> Option<LockGuard> {
         let now = now_ns();
-        if now >= self.lease_until() || self.is_closing() {
+        let is_over = now >= self.lease_until();
+        #[cfg(feature = "planted")]
+        let is_over = is_over && !crate::planted::is_in_stack(crate::planted::StackBug::ServeAfterLease);
+        if is_over || self.is_closing() {
             return None;
         }
         let mut guard: Option<LockGuard> = None;

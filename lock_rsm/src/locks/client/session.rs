@@ -49,12 +49,18 @@ async fn keep_alive(inner: &Inner, epoch: u64, session: SessionId, lease_ms: u32
     let mut warned = false;
     loop {
         tokio::select! {
-            () = tokio::time::sleep(pause) => {}
+            biased;
             () = inner.reopen.notified() => return,
+            () = tokio::time::sleep(pause) => {}
         }
         let sent = now_ns();
         match inner.link.keepalive(Keepalive { session }, every).await {
             Ok(alive) => {
+                #[cfg(feature = "planted")]
+                let sent = match crate::planted::is_in_stack(crate::planted::StackBug::LeaseFromAnswer) {
+                    true => now_ns(),
+                    false => sent,
+                };
                 inner.renew(epoch, sent, alive.lease_ms);
                 inner.counters.keepalives.add(1);
                 pause = every;

@@ -144,7 +144,11 @@ impl<W> LockState<W> {
 
     /// Takes the lock if that needs no waiting at all.
     pub(super) fn try_enter(&mut self, mode: Mode, now: u64) -> bool {
-        let open = self.queue.is_empty() && self.giving.is_none() && self.held >= Some(mode);
+        let is_going = self.giving.is_some();
+        #[cfg(feature = "planted")]
+        let is_going =
+            is_going && !crate::planted::is_in_stack(crate::planted::StackBug::GrantDuringDowngrade);
+        let open = self.queue.is_empty() && !is_going && self.held >= Some(mode);
         let enters = open && self.fits(mode) && self.binding_revoke().is_none();
         if enters {
             self.enter(mode);
@@ -193,6 +197,8 @@ impl<W> LockState<W> {
     pub(super) fn answered(&mut self, stamp: Stamp, standing: Standing, now: u64) -> Effects<W> {
         let Asked::InFlight(mode) = self.asked else { return Effects::default() };
         self.asked = Asked::No;
+        #[cfg(feature = "planted")]
+        let stamp = if believes_all() { stamp.max(self.known) } else { stamp };
         if stamp >= self.known {
             self.known = stamp;
             self.adopt(stamp, standing.held);
@@ -239,6 +245,8 @@ impl<W> LockState<W> {
             self.early = self.early.max(Some((stamp, mode)));
             return Effects::default();
         }
+        #[cfg(feature = "planted")]
+        let stamp = if believes_all() { stamp.max(self.known) } else { stamp };
         if stamp < self.known {
             return Effects::default();
         }
@@ -427,4 +435,9 @@ impl<W> LockState<W> {
         self.giving = Some(keep);
         effects.give = Some(Give { keep, hook: self.held.is_some() });
     }
+}
+
+#[cfg(feature = "planted")]
+fn believes_all() -> bool {
+    crate::planted::is_in_stack(crate::planted::StackBug::IgnoreViewstamp)
 }
