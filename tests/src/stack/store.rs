@@ -312,6 +312,8 @@ impl Store for SimStore {
         elsewhere()
     }
 
+    fn drop_snapshot(&self, _: u64) {}
+
     fn drop_idle_snapshots(&self) -> usize {
         0
     }
