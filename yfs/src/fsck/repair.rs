@@ -136,6 +136,7 @@ impl<'a> Work<'a> {
             }
             self.plan.inodes.insert(*ino);
             self.plan.ops.push(Op::DeletePrefix { prefix: format::inode_prefix(*ino) });
+            self.plan.ops.extend(node.object.map(|_| Op::Remove { object: *ino }));
         }
     }
 
@@ -210,12 +211,12 @@ impl<'a> Work<'a> {
         }
         let store = self.store;
         for (ino, node) in store.inodes.iter().filter(|(_, node)| node.opened || !node.openers.is_empty()) {
-            if !self.records.contains_key(ino) && node.record.is_none() {
+            if node.record.is_none() {
                 self.delete(*ino, format::opened_key(*ino));
                 for session in &node.openers {
                     self.delete(*ino, format::opener_key(*ino, *session));
                 }
-            } else if !node.opened {
+            } else if !node.opened && self.records.contains_key(ino) {
                 self.put(*ino, format::opened_key(*ino), format::mark());
             }
         }
