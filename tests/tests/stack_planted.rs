@@ -18,7 +18,8 @@ fn first_failure(bug: StackBug) -> Option<Box<Failure>> {
 
 fn finds(bugs: &[StackBug]) {
     for &bug in bugs {
-        let failure = first_failure(bug).unwrap_or_else(|| panic!("{bug:?} is not found within {WITHIN} seeds"));
+        let failure =
+            first_failure(bug).unwrap_or_else(|| panic!("{bug:?} is not found within {WITHIN} seeds"));
         println!("{bug:?}: seed {}: {}: {}", failure.seed, failure.invariant, failure.what);
     }
 }

@@ -257,6 +257,25 @@ fn a_lost_session_is_told_once_to_each_file() {
 }
 
 #[test]
+fn a_file_that_is_gone_after_a_lost_session_is_noted_as_open_by_nobody() {
+    let (mut world, a) = world();
+    let b = world.mount(Limits::default());
+    let ino = file(&a, ROOT, "f");
+    a.run(a.fs.open(ino, OpenFlags::default())).unwrap().into_value();
+    a.run(a.fs.flush_all()).unwrap();
+    a.expire(&world);
+    b.run(b.fs.unlink(ROOT, b"f")).unwrap();
+    b.run(b.fs.flush_all()).unwrap();
+    assert!(matches!(a.run(a.fs.getattr(ino)), Err(FsError::Stale(_))));
+    a.run(a.locks.give_back_all()).unwrap();
+    a.run(a.fs.flush_all()).unwrap();
+    consistent(&world);
+    a.run(a.fs.release(ino)).unwrap();
+    a.run(a.fs.flush_all()).unwrap();
+    consistent(&world);
+}
+
+#[test]
 fn a_fenced_session_never_overwrites_its_successor() {
     let (mut world, frozen) = world();
     let next = world.mount(Limits::default());

@@ -2,7 +2,7 @@
 
 use futures_util::future::join3;
 
-use super::cache::{Openers, Wish};
+use super::cache::{Openers, Presence, Wish};
 use super::errors::{FsError, Step};
 use super::format;
 use super::fs::Fs;
@@ -66,6 +66,9 @@ impl<L: Locks, E: Extents, C: Clock> Fs<L, E, C> {
         if !self.0.state.lock().files.get(&ino).is_some_and(open) {
             return Ok(());
         }
+        if !self.is_there(ino).await? {
+            return Ok(());
+        }
         self.ensure_anchor(epoch).await?;
         let mut tx = self.begin_epoch(epoch).map_err(|_: Step| FsError::Lost)?;
         let session = tx.session();
@@ -74,6 +77,19 @@ impl<L: Locks, E: Extents, C: Clock> Fs<L, E, C> {
         tx.set_mark(ino, format::opened_key(ino), false, Some(format::mark()));
         tx.set_mark(ino, format::opener_key(ino, session), false, Some(format::mark()));
         Ok(())
+    }
+
+    /// Whether an inode whose lock we have still exists: one that was open when its session was lost may have been
+    /// removed by others.
+    async fn is_there(&self, ino: Ino) -> Result<bool, FsError> {
+        let known = self.0.state.lock().inodes.get(&ino).map_or(Presence::Unknown, |inode| inode.record);
+        match known {
+            Presence::There(_) => Ok(true),
+            Presence::Gone => Ok(false),
+            Presence::Unknown => {
+                Ok(self.0.store.get(vec![format::attr_key(ino)]).await?.iter().any(Option::is_some))
+            }
+        }
     }
 
     /// The session is about to have opener keys: gives it an anchor, by which others can tell that it lives.
