@@ -34,6 +34,7 @@ pub mod fuzzing;
 pub mod handler;
 mod handshake;
 pub mod lossy;
+pub mod open_files;
 mod outbox;
 pub mod peer;
 pub mod quiet;

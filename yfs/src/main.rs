@@ -286,6 +286,7 @@ fn record(dir: &Path, mountpoint: &Path, process: ProcessId) -> Result<(), Failu
 }
 
 fn mount_foreground(args: &MountArgs) -> Result<ExitCode, Failure> {
+    rpc::open_files::raise_limit();
     let mut store = None;
     let addresses = match &args.place.data {
         Some(dir) => {

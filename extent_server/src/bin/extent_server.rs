@@ -70,7 +70,7 @@ fn verify(arguments: &Arguments) -> Result<ExitCode, Failure> {
 
 fn run(listen: &str, arguments: &Arguments) -> Result<ExitCode, Failure> {
     let listen = rpc::addr::parse(listen)?;
-    let files = raise_file_limit();
+    let files = rpc::open_files::raise_limit();
     // The LSM store and the connections need their share of descriptors, too.
     let options = StoreOptions { files_max: (files / 4).clamp(64, 4096), ..StoreOptions::default() };
     let store = Arc::new(EmbeddedStore::open(&arguments.data, &options)?);
@@ -103,17 +103,4 @@ async fn end(server: Server) -> Result<ExitCode, Failure> {
     tracing::info!("asked to end");
     server.shutdown().await;
     Ok(ExitCode::SUCCESS)
-}
-
-/// Lets this process open as many files as the system allows it; how many that is.
-fn raise_file_limit() -> usize {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: `limit` is a valid rlimit for the call to fill.
-    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) } != 0 {
-        return 1024;
-    }
-    let raised = libc::rlimit { rlim_cur: limit.rlim_max, ..limit };
-    // SAFETY: `raised` is a valid rlimit that the call only reads.
-    let now = if unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raised) } == 0 { raised } else { limit };
-    usize::try_from(now.rlim_cur).unwrap_or(usize::MAX)
 }

@@ -10,10 +10,11 @@ use tracing_subscriber::EnvFilter;
 /// What is logged unless `YFS_LOG` says otherwise; the store's own news are for its developers.
 const LOG_DEFAULT: &str = "info,fjall=warn,lsm_tree=warn";
 
-/// Runs a program: logging to stderr (`YFS_LOG`, by default `info`), a runtime, and one line of error with exit status 1
+/// Runs a program: logging to stderr (`YFS_LOG`, by default `info`), as many open files as allowed, a runtime, and one line of error with exit status 1
 /// if `main` fails.
 pub fn run<E: Display>(name: &str, main: impl Future<Output = Result<(), E>>) -> ExitCode {
     init_logging();
+    rpc::open_files::raise_limit();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(name, format!("cannot start its threads: {error}")),

@@ -131,6 +131,11 @@ impl Test {
         matches!(self.0, 1..=3)
     }
 
+    /// Whether a member is to be removed for its silence. Where none is, being starved for a while by a busy machine is no reason.
+    pub fn removes(self) -> bool {
+        !matches!(self.0, 1 | 100 | 108)
+    }
+
     /// The labs' line.
     pub fn title(self) -> String {
         format!("test{}: {}", self.0, self.entry().title)

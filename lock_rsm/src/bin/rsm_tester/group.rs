@@ -29,6 +29,8 @@ pub struct Setup {
     pub servers: u16,
     /// All members are listed in a file `config`, and found the group together.
     pub listed: bool,
+    /// Silent servers are removed, as soon as they usually are.
+    pub removes: bool,
     /// Logs are named as in the lab of 2007, not as in the later ones.
     pub as_in_2007: bool,
     /// Ends servers by SIGTERM, not by SIGKILL.
@@ -80,7 +82,10 @@ impl Group {
         let master = self.servers[master].port.to_string();
         let server = &mut self.servers[i];
         let test_port = (server.port + 1).to_string();
-        let arguments = [master, server.port.to_string(), "--test-port".to_owned(), test_port];
+        let mut arguments = vec![master, server.port.to_string(), "--test-port".to_owned(), test_port];
+        if !self.setup.removes {
+            arguments.extend(["--remove-after".to_owned(), "0".to_owned()]);
+        }
         let program = self.setup.bin_dir.join("lock_server");
         let child = process::spawn(&program, "./lock_server", &arguments, &self.setup.dir, &server.log)?;
         server.started(child);

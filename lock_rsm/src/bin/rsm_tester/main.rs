@@ -183,6 +183,7 @@ async fn run(test: Test, args: &Args, bin_dir: &Path, dir: &Path, mut random: Ra
         seed: random.next() ^ random::fresh_seed(),
         servers: test.servers(),
         listed: test.listed(),
+        removes: test.removes(),
         as_in_2007: test.is_seed(),
         gently: args.kill_by == KillBy::Term,
     })?;
