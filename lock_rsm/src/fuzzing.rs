@@ -1,6 +1,6 @@
 //! What fuzzers need of this crate: every decoder of bytes from a wire or a disk, and the replicated program itself.
 
-use crate::consensus::{Body, Entry, Member, Membership, Message, Payload, SnapshotMeta, Viewstamp};
+use crate::consensus::{Body, Entry, Former, Member, Membership, Message, Payload, SnapshotMeta, Viewstamp};
 use crate::locks::LockId;
 use crate::locks::protocol::*;
 use crate::locks::table::LockTable;
@@ -32,6 +32,7 @@ pub const LOCKS: &[Decoder] = &[
     Decoder { name: "sessions", rewrite: coded::<SessionsPage>, samples: sessions },
     Decoder { name: "keepalive", rewrite: coded::<Keepalive>, samples: || one(&Keepalive { session: 0 }) },
     Decoder { name: "alive", rewrite: coded::<Alive>, samples: || one(&Alive { lease_ms: 10_000 }) },
+    Decoder { name: "stuck", rewrite: coded::<StuckReport>, samples: stuck },
     Decoder { name: "revoke", rewrite: coded::<Revoke>, samples: revoke },
     Decoder { name: "grant", rewrite: coded::<Grant>, samples: grant },
     Decoder { name: "fence", rewrite: coded::<Fence>, samples: || one(&Fence { session: 77 }) },
@@ -51,7 +52,8 @@ pub(crate) fn one<T: Serialize>(value: &T) -> Vec<Vec<u8>> {
 
 pub(crate) fn members() -> Membership {
     let member = |id: u64| Member { id, address: format!("127.0.0.1:{}", 7000 + id), voter: id != 3 };
-    Membership { members: (1..=3).map(member).collect() }
+    let former = |id: u64| Former { id, address: format!("127.0.0.1:{}", 7000 + id), retired: id == 4 };
+    Membership { members: (1..=3).map(member).collect(), former: (4..=5).map(former).collect() }
 }
 
 /// One entry of each kind, from `first` on.
@@ -153,6 +155,18 @@ fn allocated() -> Vec<Vec<u8>> {
 
 fn sessions() -> Vec<Vec<u8>> {
     one(&SessionsPage { sessions: vec![(9, "yfs mount /mnt".to_owned())], next: Some(u64::MAX) })
+}
+
+fn stuck() -> Vec<Vec<u8>> {
+    let stuck = StuckClient {
+        session: 5,
+        name: "a client".into(),
+        address: Some("127.0.0.1:4711".into()),
+        lock: 9,
+        owed_ms: 70_000,
+        waiting: 2,
+    };
+    one(&StuckReport { sessions: 300, stuck_count: 1, stuck: vec![stuck] })
 }
 
 fn revoke() -> Vec<Vec<u8>> {

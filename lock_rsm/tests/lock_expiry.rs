@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use lock_rsm::locks::protocol::{
-    Acquire, EXPIRE, EndSession, Ended, FENCE, Fence, KEEPALIVE, Keepalive, NO_SESSION, NOT_YOURS, SessionId,
-    Standings,
+    Acquire, EXPIRE, EndSession, Ended, FENCE, Fence, KEEPALIVE, Keepalive, NO_SESSION, NOT_YOURS, STUCK,
+    SessionId, Standings, StuckReport,
 };
 use lock_rsm::locks::{LockClient, LockHooks, LockId, LockServiceOptions, Mode, protocol};
 use lock_rsm::rsm::{RsmClient, RsmClientOptions, RsmError};
@@ -198,6 +198,34 @@ async fn a_living_client_that_gives_nothing_back_is_fenced_and_ended() {
     assert_eq!(*hooks.0.lock(), [old]);
     assert_eq!(b.stats().sessions, 1);
     drop(a.acquire(&[(2, Mode::Exclusive)]).await.unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_is_shown_who_is_stuck() {
+    let group = Group::start(LockServiceOptions { lease: LEASE, ..Default::default() }).await;
+    let a = group.client_with("a", Arc::new(Stuck(Mutex::default()))).await;
+    let b = group.client("b").await;
+    drop(a.acquire(&[(1, Mode::Exclusive)]).await.unwrap());
+    let operator = RsmClient::connect(&group.addresses(), RsmClientOptions::default()).await.unwrap();
+    let ask = async || operator.call_master::<_, StuckReport>(STUCK, &(), PATIENCE).await.unwrap();
+    assert_eq!(ask().await, StuckReport { sessions: 2, ..StuckReport::default() });
+    let waiting = acquire(&b, 1);
+    let deadline = Instant::now() + PATIENCE;
+    let report = loop {
+        let report = ask().await;
+        if !report.stuck.is_empty() {
+            break report;
+        }
+        assert!(Instant::now() < deadline && !waiting.is_finished());
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    };
+    let [named] = &report.stuck[..] else { panic!("one is stuck: {report:?}") };
+    assert_eq!((report.sessions, report.stuck_count), (2, 1));
+    assert_eq!((named.session, named.name.as_str(), named.lock, named.waiting), (a.session(), "a", 1, 1));
+    assert!(named.owed_ms >= 800, "{named:?}");
+    let address = named.address.as_deref().unwrap_or_default();
+    assert!(address.contains("127.0.0.1:"), "{named:?}");
+    waiting.abort();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -57,6 +57,14 @@ impl Peer {
         }
     }
 
+    /// Where the other end is, as far as this one knows: for logs and operators.
+    pub fn address(&self) -> String {
+        match &self.0 {
+            Side::Client(conn) => conn.peer.clone(),
+            Side::Server(client, _) => client.upgrade().map_or_else(String::new, |c| c.addr().to_owned()),
+        }
+    }
+
     /// Sends a one-way message, which may be lost with the connection. Does not block. False when the connection is
     /// dead, too much is queued on it already, or the message is larger than the other side accepts.
     pub fn notify(&self, proc: Proc, args: Bytes, payload: Bytes) -> bool {

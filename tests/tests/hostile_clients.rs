@@ -194,8 +194,8 @@ async fn forged_messages_between_replicas() {
         let client = Client::new(address, ClientOptions::default());
         let (me, _, formed): (u64, Vec<String>, Option<Vec<Member>>) =
             client.call(procs::IDENTITY, &(), SOON).await.unwrap();
-        let members = Membership { members: formed.expect("the group is formed") };
-        let cluster = fnv(&rpc::codec::encode(&members));
+        let members = Membership::of(formed.expect("the group is formed"));
+        let cluster = fnv(&rpc::codec::encode(&members.members));
         let other = members.members.iter().map(|member| member.id).find(|id| *id != me).unwrap();
         for view in [0, 1, 1 << 40, u64::MAX - 1, u64::MAX] {
             for body in bodies(&members) {
@@ -222,7 +222,7 @@ async fn forged_messages_between_replicas() {
     group.unharmed().await;
 }
 
-/// How a group is named: FNV-1a of its founding membership.
+/// How a group is named: FNV-1a of its founding members.
 fn fnv(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)

@@ -161,7 +161,7 @@ mod tests {
     }
 
     fn membership(id: u64) -> Membership {
-        Membership { members: vec![Member { id, address: String::new(), voter: true }] }
+        Membership::of(vec![Member { id, address: String::new(), voter: true }])
     }
 
     fn log(views: &[u64]) -> Log {

@@ -58,8 +58,8 @@ pub use error::{HandOverError, MembershipError, ProposeError, ReadError, Restore
 pub use message::{Body, Message};
 pub use outputs::{InstallSnapshot, Outputs, ReadReady, SnapshotChunk, SnapshotWanted};
 pub use types::{
-    Entry, Follower, HardState, Member, Membership, Payload, ReplicaId, Restored, Role, SnapshotMeta,
-    ViewInfo, Viewstamp,
+    Entry, FORMER_MAX, Follower, Former, HardState, Member, Membership, Payload, ReplicaId, Restored, Role,
+    SnapshotMeta, ViewInfo, Viewstamp,
 };
 
 #[cfg(test)]

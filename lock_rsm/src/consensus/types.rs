@@ -50,14 +50,87 @@ pub struct Member {
     pub voter: bool,
 }
 
+/// A replica that was a member.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Former {
+    /// Its identity.
+    pub id: ReplicaId,
+    /// Where it listened.
+    pub address: String,
+    /// It was replaced or has left for good: it does not become a member again. Others, which were merely
+    /// silent, may.
+    pub retired: bool,
+}
+
+/// Former members remembered. Of more, the oldest that may come back are forgotten first.
+pub const FORMER_MAX: usize = 64;
+
 /// Who belongs to the group. The latest one in a replica's log is in force, committed or not (§4.1).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Membership {
     /// The members, in the order of the configuration.
     pub members: Vec<Member>,
+    /// Who was one, the last one to go last.
+    pub former: Vec<Former>,
 }
 
 impl Membership {
+    /// These members, and nobody before them.
+    pub fn of(members: Vec<Member>) -> Membership {
+        Membership { members, former: Vec::new() }
+    }
+
+    /// The same with one more member, which may have been one before.
+    pub fn with(&self, member: Member) -> Membership {
+        let mut next = self.clone();
+        next.former.retain(|former| former.id != member.id);
+        next.members.push(member);
+        next
+    }
+
+    /// The same without the member `id`, which is remembered.
+    pub fn without(&self, id: ReplicaId) -> Membership {
+        let mut next = self.clone();
+        if let Some(Member { id, address, .. }) = self.get(id).cloned() {
+            next.members.retain(|member| member.id != id);
+            next.former.push(Former { id, address, retired: false });
+        }
+        while next.former.len() > FORMER_MAX {
+            let oldest = next.former.iter().position(|former| !former.retired).unwrap_or(0);
+            next.former.remove(oldest);
+        }
+        next
+    }
+
+    /// The same, where the replicas that were members at `address` and are not any more never become it again.
+    pub fn retiring(&self, address: &str) -> Membership {
+        let mut next = self.clone();
+        let there = next.former.iter_mut().filter(|former| former.address == address);
+        there.for_each(|former| former.retired = true);
+        next
+    }
+
+    /// Whether the replica `id` has left for good.
+    pub fn is_retired(&self, id: ReplicaId) -> bool {
+        self.former.iter().any(|former| former.retired && former.id == id)
+    }
+
+    /// Who has left for good.
+    pub fn retired(&self) -> impl Iterator<Item = ReplicaId> + '_ {
+        self.former.iter().filter(|former| former.retired).map(|former| former.id)
+    }
+
+    /// Where the voting members listen, in the order in which they became that.
+    pub fn voting_addresses(&self) -> Vec<String> {
+        let voters = self.members.iter().filter(|member| member.voter);
+        voters.map(|member| member.address.clone()).collect()
+    }
+
+    /// The member that listens at `address`.
+    pub fn at(&self, address: &str) -> Option<&Member> {
+        self.members.iter().find(|member| member.address == address)
+    }
+
     /// The member with identity `id`.
     pub fn get(&self, id: ReplicaId) -> Option<&Member> {
         self.members.iter().find(|member| member.id == id)
@@ -88,10 +161,12 @@ impl Membership {
         self.voters().filter(|id| ids.contains(id)).count() >= self.majority()
     }
 
-    /// Whether no identity appears twice.
+    /// Whether no identity appears twice, and no more former members than may be.
     pub(super) fn is_sane(&self) -> bool {
-        let distinct: BTreeSet<ReplicaId> = self.members.iter().map(|member| member.id).collect();
-        distinct.len() == self.members.len()
+        let former = self.former.iter().map(|former| former.id);
+        let distinct: BTreeSet<ReplicaId> =
+            self.members.iter().map(|member| member.id).chain(former).collect();
+        distinct.len() == self.members.len() + self.former.len() && self.former.len() <= FORMER_MAX
     }
 }
 
@@ -125,7 +200,9 @@ impl Entry {
             Payload::Noop => 0,
             Payload::Command(bytes) => bytes.len(),
             Payload::Membership(membership) => {
-                membership.members.iter().map(|member| member.address.len() + ENTRY_OVERHEAD_BYTES).sum()
+                let members = membership.members.iter().map(|member| &member.address);
+                let former = membership.former.iter().map(|former| &former.address);
+                members.chain(former).map(|address| address.len() + ENTRY_OVERHEAD_BYTES).sum()
             }
         };
         payload + ENTRY_OVERHEAD_BYTES
@@ -205,4 +282,46 @@ pub struct Restored {
     /// starts after it. At least the snapshot's seq (load the snapshot first); plainly that, or 0, for a
     /// program that lives in memory.
     pub applied: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn membership(ids: impl IntoIterator<Item = ReplicaId>) -> Membership {
+        let member = |id| Member { id, address: format!("a:{id}"), voter: true };
+        Membership::of(ids.into_iter().map(member).collect())
+    }
+
+    #[test]
+    fn who_goes_is_remembered_until_it_comes_back() {
+        let three = membership([1, 2, 3]);
+        let two = three.without(2);
+        assert_eq!(two.former, [Former { id: 2, address: "a:2".into(), retired: false }]);
+        let back = two.with(three.get(2).unwrap().clone());
+        assert!(back.former.is_empty() && back.contains(2) && back.is_sane());
+        assert_eq!(two.without(9), two);
+    }
+
+    #[test]
+    fn the_retired_are_all_that_went_from_an_address() {
+        let gone = membership([1, 2, 3]).without(2).without(3).retiring("a:2");
+        assert!(gone.is_retired(2) && !gone.is_retired(3) && !gone.is_retired(1));
+        assert_eq!(gone.retired().collect::<Vec<_>>(), [2]);
+        assert_eq!(gone.retiring("a:1"), gone, "a member is not retired");
+    }
+
+    #[test]
+    fn the_retired_are_remembered_longest() {
+        let mut all = membership(1..=FORMER_MAX as u64 + 10);
+        for id in 1..=FORMER_MAX as u64 + 9 {
+            all = all.without(id);
+            if id == 3 {
+                all = all.retiring("a:3");
+            }
+        }
+        assert!(all.is_sane() && all.former.len() == FORMER_MAX);
+        assert_eq!(all.former.first().map(|former| former.id), Some(3));
+        assert_eq!(all.former.last().map(|former| former.id), Some(FORMER_MAX as u64 + 9));
+    }
 }

@@ -143,6 +143,11 @@ impl Expiry {
         heard.doomed.insert(session).then_some(heard.term)
     }
 
+    /// Who has kept for longer than a lease what others wait for, the longest first.
+    pub(super) fn overdue(&self) -> Vec<Debt> {
+        self.stuck.lock().overdue(now_ns(), self.options.lease)
+    }
+
     fn is_current(&self, term: u64) -> bool {
         self.heard.lock().term == term
     }

@@ -9,6 +9,7 @@ mod client;
 mod clock;
 mod expiry;
 pub mod protocol;
+mod report;
 mod service;
 mod sessions;
 mod stuck;

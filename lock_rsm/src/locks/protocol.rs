@@ -16,6 +16,7 @@
 //! | [`STAT`] | client → master | yes | how many sessions hold a lock |
 //! | [`KEEPALIVE`] | client → master | no | the client lives; answered only by a master that hears a majority |
 //! | [`SESSIONS`] | anyone → master | no | who has a session |
+//! | [`STUCK`] | anyone → master | no | for operators: how many sessions there are, and which clients are stuck |
 //! | [`REVOKE`] | master → client | push | somebody waits for these locks: give them up or downgrade |
 //! | [`GRANT`] | master → client | push | these locks, waited for, are now held |
 //! | [`FENCE`] | master → extent server | no | refuse this session's writes from now on, for ever |
@@ -49,6 +50,8 @@ pub const EXPIRE: u32 = 0x7013;
 pub const KEEPALIVE: u32 = 0x7020;
 /// Not replicated: [`SessionsFrom`] to [`SessionsPage`].
 pub const SESSIONS: u32 = 0x7021;
+/// Not replicated: `()` to [`StuckReport`].
+pub const STUCK: u32 = 0x7022;
 /// Push to a client: [`Revoke`].
 pub const REVOKE: u32 = 0x8001;
 /// Push to a client: [`Grant`].
@@ -209,6 +212,34 @@ pub struct SessionsPage {
     pub sessions: Vec<(SessionId, String)>,
     /// Where to go on; none at the end.
     pub next: Option<SessionId>,
+}
+
+/// Master to an operator: how it is with its clients.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StuckReport {
+    /// Open sessions.
+    pub sessions: u32,
+    /// Living clients that have kept for longer than a lease what others wait for.
+    pub stuck_count: u32,
+    /// Those of them that owe longest.
+    pub stuck: Vec<StuckClient>,
+}
+
+/// A living client that does not give back what others wait for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StuckClient {
+    /// Its session.
+    pub session: SessionId,
+    /// What it calls itself.
+    pub name: String,
+    /// Where its connection to the master comes from, if there is one.
+    pub address: Option<String>,
+    /// The lock that it has owed for longest.
+    pub lock: LockId,
+    /// For how long, in milliseconds.
+    pub owed_ms: u64,
+    /// How many sessions wait for that lock.
+    pub waiting: u32,
 }
 
 /// Master to client: others wait for these locks. The client releases each, or downgrades it when the others only want

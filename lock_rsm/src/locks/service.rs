@@ -68,7 +68,7 @@ impl LockService {
         })
     }
 
-    /// Registers what is not replicated: the keepalive, and who has a session.
+    /// Registers what is not replicated: the keepalive, who has a session, and who is stuck.
     pub fn register_unreplicated(self: &Arc<Self>, server: &mut ServerBuilder) {
         let service = self.clone();
         let keepalive = move |request: Request| {
@@ -82,6 +82,8 @@ impl LockService {
             std::future::ready(answer.map(|page| Response::of(&page)))
         };
         server.register_async(SESSIONS, rpc::asynchronous(sessions));
+        let service = self.clone();
+        server.register(STUCK, rpc::typed(move |_, (): ()| service.stuck_report()));
     }
 
     /// Starts what the service does besides executing commands: pushes to clients and the end of silent sessions.

@@ -78,11 +78,11 @@ pub(super) fn decide(
         address: address.clone(),
         voter: true,
     });
-    Decision::Found(Membership { members: members.collect() })
+    Decision::Found(Membership::of(members.collect()))
 }
 
 fn by_group(me: &Identity, group: &[Member]) -> Decision {
-    let membership = Membership { members: group.to_vec() };
+    let membership = Membership::of(group.to_vec());
     if membership.contains(me.id) { Decision::Adopt(membership) } else { Decision::Join(membership) }
 }
 
@@ -120,14 +120,14 @@ mod tests {
         assert_eq!(decide(&me(), &configured(), &some), Decision::Wait(vec!["b:1".into()]));
         let all = answers(&[("c:1", fresh(30)), ("b:1", fresh(20))]);
         let members = vec![member(10, "a:1"), member(20, "b:1"), member(30, "c:1")];
-        assert_eq!(decide(&me(), &configured(), &all), Decision::Found(Membership { members }));
+        assert_eq!(decide(&me(), &configured(), &all), Decision::Found(Membership::of(members)));
     }
 
     #[test]
     fn adopts_the_group_that_was_founded_with_it() {
         let group = [member(10, "a:1"), member(20, "b:1"), member(30, "c:1")];
         let some = answers(&[("b:1", formed(20, &group))]);
-        let adopted = Decision::Adopt(Membership { members: group.to_vec() });
+        let adopted = Decision::Adopt(Membership::of(group.to_vec()));
         assert_eq!(decide(&me(), &configured(), &some), adopted);
     }
 
@@ -135,7 +135,7 @@ mod tests {
     fn after_amnesia_it_joins_under_its_new_identity() {
         let group = [member(99, "a:1"), member(20, "b:1"), member(30, "c:1")];
         let some = answers(&[("b:1", formed(20, &group)), ("c:1", fresh(31))]);
-        let joins = Decision::Join(Membership { members: group.to_vec() });
+        let joins = Decision::Join(Membership::of(group.to_vec()));
         assert_eq!(decide(&me(), &configured(), &some), joins);
     }
 
@@ -147,7 +147,7 @@ mod tests {
         assert_eq!(decide(&me(), &configured, &BTreeMap::new()), waits);
         assert_eq!(decide(&me(), &configured, &answers(&[("b:1", forming)])), waits);
         let group = [member(20, "b:1")];
-        let joins = Decision::Join(Membership { members: group.to_vec() });
+        let joins = Decision::Join(Membership::of(group.to_vec()));
         assert_eq!(decide(&me(), &configured, &answers(&[("b:1", formed(20, &group))])), joins);
     }
 
@@ -162,7 +162,7 @@ mod tests {
 
     #[test]
     fn a_group_of_one_founds_itself() {
-        let founded = Decision::Found(Membership { members: vec![member(10, "a:1")] });
+        let founded = Decision::Found(Membership::of(vec![member(10, "a:1")]));
         assert_eq!(decide(&me(), &["a:1".to_owned()], &BTreeMap::new()), founded);
     }
 }

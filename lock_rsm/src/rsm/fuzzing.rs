@@ -1,10 +1,14 @@
 //! The decoders of the RSM library, for fuzzers, and the replicated program on a bench.
 
 use super::config;
+use super::core::{Place, Retire, Retirement};
 use super::service::Service;
 use super::state::{Applied, Command, Machine, Outcome, ReplyLimits};
 use super::types::{ReplicaStatus, StateError, View};
-use super::wire::{Envelope, IdentityReply, InvokeHead, InvokeReply, JoinReply, JoinRequest, MessageHead};
+use super::wire::{
+    Envelope, IdentityReply, InvokeHead, InvokeReply, JoinReply, JoinRequest, MessageHead, RetireReply,
+    RetireRequest,
+};
 use crate::consensus::{Entry, Payload, Viewstamp};
 use crate::fuzzing::{members, messages, one};
 use crate::locks::{LockService, LockServiceOptions};
@@ -22,6 +26,8 @@ pub const REPLICAS: &[Decoder] = &[
     Decoder { name: "identity", rewrite: coded::<IdentityReply>, samples: identities },
     Decoder { name: "join", rewrite: coded::<JoinRequest>, samples: join_requests },
     Decoder { name: "joined", rewrite: coded::<JoinReply>, samples: join_replies },
+    Decoder { name: "retire", rewrite: coded::<RetireRequest>, samples: retire_requests },
+    Decoder { name: "retired", rewrite: coded::<RetireReply>, samples: retire_replies },
     Decoder { name: "status", rewrite: coded::<ReplicaStatus>, samples: statuses },
     Decoder { name: "view", rewrite: coded::<View>, samples: || one(&view()) },
     Decoder { name: "command", rewrite: rewrite_command, samples: || vec![command().encode().into()] },
@@ -80,8 +86,26 @@ fn join_requests() -> Vec<Vec<u8>> {
 }
 
 fn join_replies() -> Vec<Vec<u8>> {
-    let replies = [JoinReply::Noted(view().members), JoinReply::OtherGroup];
+    let replies = [JoinReply::Noted(view().members), JoinReply::OtherGroup, JoinReply::Retired];
     replies.iter().map(rpc::codec::encode).collect()
+}
+
+fn retire_requests() -> Vec<Vec<u8>> {
+    let order = Retire { old: "127.0.0.1:7001".into(), new: Some("127.0.0.1:7004".into()) };
+    one(&RetireRequest { cluster: Some(u64::MAX), order })
+}
+
+fn retire_replies() -> Vec<Vec<u8>> {
+    let new = Some(Place::Joining);
+    let so_far = [
+        Retirement::Unknown(view().members),
+        Retirement::Last,
+        Retirement::UnderWay { is_member: true, new },
+        Retirement::Done(view().members),
+    ];
+    let replies = so_far.into_iter().map(RetireReply::Order);
+    let replies = replies.chain([RetireReply::NotMaster(view()), RetireReply::OtherGroup]);
+    replies.map(|reply| rpc::codec::encode(&reply)).collect()
 }
 
 fn statuses() -> Vec<Vec<u8>> {

@@ -129,6 +129,8 @@
 //! * [`Store`]: a replica's disk; [`DiskStore`] is the real one. `docs/on-disk-format.md` has its files byte by byte.
 //! * `docs/protocol.md`: every message.
 
+pub mod admin;
+pub mod alone;
 mod client;
 pub mod config;
 pub mod core;

@@ -25,8 +25,7 @@ impl View {
     }
 
     pub(crate) fn new(number: u64, membership: &Membership, master: Option<String>) -> View {
-        let voters = membership.members.iter().filter(|member| member.voter);
-        View { number, members: voters.map(|member| member.address.clone()).collect(), master }
+        View { number, members: membership.voting_addresses(), master }
     }
 }
 
@@ -188,6 +187,8 @@ pub mod procs {
     pub const IDENTITY: u32 = 0x11010;
     /// A replica asks to be taken in (again).
     pub const JOIN: u32 = 0x11011;
+    /// An operator wants a replica to leave for good, perhaps in exchange for another.
+    pub const RETIRE: u32 = 0x11012;
 }
 
 /// The status with which a handler of [`call_master`](super::RsmClient::call_master) procedures refuses on a replica

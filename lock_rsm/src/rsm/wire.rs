@@ -1,5 +1,6 @@
 //! What travels between RSM clients and replicas, and between replicas while they form a group.
 
+use super::core::{Retire, Retirement};
 use super::types::View;
 use crate::consensus::{Member, Message, ReplicaId};
 use serde::{Deserialize, Serialize};
@@ -61,6 +62,28 @@ pub(crate) struct JoinRequest {
 pub(crate) enum JoinReply {
     /// If this replica is the master it will see to it. These are the members it knows, of whom one may be the master.
     Noted(Vec<String>),
+    /// This replica belongs to another group.
+    OtherGroup,
+    /// Whoever asks has left the group for good.
+    Retired,
+}
+
+/// The arguments of RETIRE.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct RetireRequest {
+    /// The group, if whoever asks knows it.
+    pub cluster: Option<u64>,
+    /// Who is to go, and who takes its place.
+    pub order: Retire,
+}
+
+/// The answer to RETIRE.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum RetireReply {
+    /// This replica sees to it, and is so far.
+    Order(Retirement),
+    /// This replica is not the master of the view it knows.
+    NotMaster(View),
     /// This replica belongs to another group.
     OtherGroup,
 }

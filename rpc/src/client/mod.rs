@@ -251,6 +251,10 @@ impl Inner {
         self.nonce
     }
 
+    pub fn addr(&self) -> &str {
+        &self.addr
+    }
+
     pub async fn call_raw(
         self: &Arc<Self>,
         proc: Proc,

@@ -3,7 +3,7 @@
 use super::network::Weather;
 use super::setup::FaultMix;
 use super::world::{Broken, World, member};
-use lock_rsm::consensus::{Core, Membership, ReplicaId};
+use lock_rsm::consensus::{Core, ReplicaId};
 use lock_rsm::rsm::core::{Input, Stop};
 use std::collections::BTreeSet;
 
@@ -150,15 +150,15 @@ fn change_membership(world: &mut World, ids: &[ReplicaId]) -> Result<(), Broken>
     let at = world.master().unwrap_or(fallback);
     let Some(core) = world.nodes[&at].core() else { return Ok(()) };
     let before = core.membership().clone();
-    let mut members: Vec<_> = before.members.iter().filter(|it| it.id != changed).cloned().collect();
-    match before.get(changed).map(|member| member.voter) {
-        None => members.push(member(changed, false)),
-        Some(voter) if world.rng.chance(50) => members.push(member(changed, !voter)),
+    let without = before.without(changed);
+    let membership = match before.get(changed).map(|member| member.voter) {
+        None => before.with(member(changed, false)),
+        Some(voter) if world.rng.chance(50) => without.with(member(changed, !voter)),
         // A group below three is no fun.
-        Some(_) if members.len() < 2 => return Ok(()),
-        Some(_) => {}
-    }
-    world.change(at, Membership { members })
+        Some(_) if without.members.len() < 2 => return Ok(()),
+        Some(_) => without,
+    };
+    world.change(at, membership)
 }
 
 fn pick(world: &mut World, ids: &[ReplicaId]) -> ReplicaId {

@@ -148,7 +148,7 @@ impl World {
         let founders = 1..=self.setup.founders;
         let founding =
             if founders.contains(&id) { founders.map(|id| member(id, true)).collect() } else { vec![] };
-        let disk = Disk { founding: Membership { members: founding }, ..Disk::default() };
+        let disk = Disk { founding: Membership::of(founding), ..Disk::default() };
         let skew = self.setup.clock_skew;
         let offset = if skew > 0 { self.below(10_000) } else { 0 };
         let rate = 1000 - skew + self.below(2 * skew + 1);

@@ -35,7 +35,7 @@ impl ReplicaDisk {
     /// The disk of a member of the group that `hosts` found.
     pub fn founding(hosts: &[HostId]) -> ReplicaDisk {
         let member = |&id| Member { id: u64::from(id), address: address(id), voter: true };
-        let founding = Membership { members: hosts.iter().map(member).collect() };
+        let founding = Membership::of(hosts.iter().map(member).collect());
         let disk = Disk { founding, ..Disk::default() };
         ReplicaDisk(Arc::new(Mutex::new(Contents { disk, saved: None })))
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use extent_server::{ExtentClient, ExtentOptions, ExtentStatus};
 use futures_util::future::join_all;
+use lock_rsm::locks::protocol::{STUCK, StuckReport};
 use lock_rsm::rsm::{ReplicaStatus, procs};
 use serde::Serialize;
 
@@ -27,6 +28,10 @@ pub struct Status {
     pub replicas: Vec<Replica>,
     /// The extent server.
     pub extent_server: ExtentServer,
+    /// Open sessions of the lock service; `null` when no master answers.
+    pub sessions: Option<u32>,
+    /// Living clients that have kept for longer than a lease what others wait for; the first hundred of them.
+    pub stuck: Vec<StuckClient>,
     /// The mounts recorded in the cluster's directory (empty when asked by addresses).
     pub mounts: Vec<Mount>,
 }
@@ -81,6 +86,23 @@ pub struct ExtentServer {
     pub store: Option<String>,
     /// Why it takes no more writes, if so.
     pub failed: Option<String>,
+}
+
+/// A living client that does not give back a lock.
+#[derive(Debug, Serialize)]
+pub struct StuckClient {
+    /// What it calls itself.
+    pub name: String,
+    /// Where it is connected from, when it is.
+    pub address: Option<String>,
+    /// Its session.
+    pub session: u64,
+    /// The lock it has owed for longest: an inode number.
+    pub lock: u64,
+    /// For how long.
+    pub owed_ms: u64,
+    /// How many sessions wait for it.
+    pub waiting: u32,
 }
 
 /// A mount on this machine.
@@ -148,10 +170,17 @@ pub async fn of_addresses(addresses: &Addresses) -> Status {
     let (asked, answers): (Vec<String>, Vec<_>) = replicas.into_iter().unzip();
     let committed =
         answers.iter().flatten().filter(|status| status.role == "master").map(|s| s.committed).max();
+    let view = newest_view(&answers);
+    let report = match view.as_ref().and_then(|view| view.master.as_ref()) {
+        Some(master) => ask_stuck(master).await,
+        None => None,
+    };
     Status {
-        view: newest_view(&answers),
+        view,
         replicas: asked.iter().zip(answers).map(|(a, answer)| replica(a, answer, committed)).collect(),
         extent_server: extent_server(&addresses.extents, extents),
+        sessions: report.as_ref().map(|report| report.sessions),
+        stuck: report.into_iter().flat_map(|report| report.stuck).map(stuck_client).collect(),
         mounts: Vec::new(),
     }
 }
@@ -172,6 +201,15 @@ pub async fn ask_replica(address: &str) -> Option<ReplicaStatus> {
     let answer = client.call::<(), ReplicaStatus>(procs::STATUS, &(), PATIENCE).await;
     client.close();
     answer.inspect_err(|e| tracing::debug!("lock server {address}: {e}")).ok()
+}
+
+/// What the master says of its clients; `None` when it does not answer, or is none any more.
+async fn ask_stuck(master: &str) -> Option<StuckReport> {
+    let options = rpc::ClientOptions { connect_timeout: PATIENCE, ..rpc::ClientOptions::default() };
+    let client = rpc::Client::new(master, options);
+    let answer = client.call::<(), StuckReport>(STUCK, &(), PATIENCE).await;
+    client.close();
+    answer.inspect_err(|e| tracing::debug!("lock server {master}: {e}")).ok()
 }
 
 /// What the extent server says of itself; `None` when it does not answer.
@@ -215,6 +253,11 @@ fn replica(address: &str, answer: Option<ReplicaStatus>, committed: Option<u64>)
             lag: None,
         },
     }
+}
+
+fn stuck_client(client: lock_rsm::locks::protocol::StuckClient) -> StuckClient {
+    let lock_rsm::locks::protocol::StuckClient { session, name, address, lock, owed_ms, waiting } = client;
+    StuckClient { name, address, session, lock, owed_ms, waiting }
 }
 
 fn extent_server(address: &str, answer: Option<ExtentStatus>) -> ExtentServer {
@@ -273,6 +316,17 @@ impl Status {
         };
         let pid = pid_text(extents.pid);
         line(format!("{:<14} {:<22} {pid:>8}  {role}", "extent server", extents.address));
+        if let Some(sessions) = self.sessions {
+            line(format!("sessions {sessions}"));
+        }
+        for StuckClient { name, address, lock, owed_ms, waiting, .. } in &self.stuck {
+            let from = address.as_deref().unwrap_or("not connected");
+            let seconds = owed_ms / 1000;
+            line(format!(
+                "{:<14} {name} ({from}) does not give back lock {lock}, asked for {seconds} s ago; {waiting} waiting",
+                "stuck client"
+            ));
+        }
         for mount in &self.mounts {
             let role = match (mount.mounted, mount.pid) {
                 (true, Some(_)) => "mounted",
@@ -299,6 +353,8 @@ mod tests {
             view: None,
             replicas: vec![replica("127.0.0.1:1", None, None)],
             extent_server: extent_server("127.0.0.1:2", None),
+            sessions: None,
+            stuck: vec![],
             mounts: vec![],
         }
     }
@@ -335,6 +391,23 @@ mod tests {
         {
             assert!(table.contains(word), "{word} is missing in:\n{table}");
         }
+    }
+
+    #[test]
+    fn stuck_clients_are_named() {
+        let mut status = nobody();
+        status.sessions = Some(2);
+        let (name, address) = ("yfs mount /mnt/a".to_owned(), Some("10.0.0.7:4711".to_owned()));
+        status.stuck = vec![StuckClient { name, address, session: 9, lock: 17, owed_ms: 23_400, waiting: 2 }];
+        let table = status.table();
+        for words in
+            ["sessions 2", "stuck client", "yfs mount /mnt/a (10.0.0.7:4711)", "lock 17", "23 s", "2 waiting"]
+        {
+            assert!(table.contains(words), "{words} is missing in:\n{table}");
+        }
+        let json = serde_json::to_value(&status).unwrap();
+        assert_eq!(json["stuck"][0]["lock"], 17);
+        assert_eq!(json["sessions"], 2);
     }
 
     #[tokio::test]

@@ -89,7 +89,7 @@ fn a_single_replica_elects_itself() {
 #[test]
 fn who_may_not_vote_does_not_campaign() {
     let members = vec![member(1, false), member(2, true)];
-    for membership in [Membership { members }, Membership::default()] {
+    for membership in [Membership::of(members), Membership::default()] {
         let mut one = Driven::restored(Driven::config(), Restored { membership, ..Restored::default() });
         one.wait(10 * T);
         one.core.campaign(one.now_ms);

@@ -6,7 +6,7 @@ use super::setup::{Setup, founders, member};
 use crate::consensus::{Body, Entry, Member, Membership, MembershipError, Payload, Role, Viewstamp};
 
 fn of(members: &[Member]) -> Membership {
-    Membership { members: members.to_vec() }
+    Membership::of(members.to_vec())
 }
 
 fn change(one: &mut Driven, membership: Membership) -> Result<Viewstamp, MembershipError> {

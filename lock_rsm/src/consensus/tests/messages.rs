@@ -41,7 +41,7 @@ fn every_message_makes_sense_in_some_view() {
 
 #[test]
 fn nonsense_is_counted_and_changes_nothing() {
-    let twice = Membership { members: [founders(1).members, founders(1).members].concat() };
+    let twice = Membership::of([founders(1).members, founders(1).members].concat());
     let doubled = Entry { stamp: stamp(1, 1), payload: Payload::Membership(twice.clone()) };
     let meta = |stamp, membership| SnapshotMeta { stamp, membership };
     let snapshot = |meta, offset| Body::Snapshot { meta, offset, data: Bytes::from_static(b"x"), done: true };

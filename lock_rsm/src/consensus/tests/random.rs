@@ -127,7 +127,7 @@ fn change_membership(cluster: &mut Cluster, ids: &[ReplicaId]) {
         Some(voter) if cluster.rng.below(2) == 0 => members.push(member(changed, !voter)),
         Some(_) => {}
     }
-    cluster.input(at, |core, now_ms| core.propose_membership(now_ms, Membership { members }));
+    cluster.input(at, |core, now_ms| core.propose_membership(now_ms, Membership::of(members)));
 }
 
 fn runs(count: u64, faults: Faults, ms: u64, setup: impl Fn(u64) -> Setup) {

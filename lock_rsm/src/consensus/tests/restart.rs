@@ -76,7 +76,7 @@ fn contradictions_are_refused() {
     assert_eq!(refused(ahead), RestoreError::Applied { applied: 2, from: 0, to: 1 });
     let behind = Restored { snapshot: snapshot(1, 1), ..disk(&[1]) };
     assert_eq!(refused(behind), RestoreError::Applied { applied: 0, from: 1, to: 1 });
-    let twice = Membership { members: [founders(1).members, founders(1).members].concat() };
+    let twice = Membership::of([founders(1).members, founders(1).members].concat());
     let mut doubled = disk(&[1]);
     doubled.entries[0] = Entry { stamp: stamp(1, 1), payload: Payload::Membership(twice.clone()) };
     assert_eq!(refused(doubled), RestoreError::Duplicate { stamp: stamp(1, 1) });

@@ -66,7 +66,7 @@ impl Setup {
 
 /// The founding membership of `voters` replicas.
 pub(crate) fn founders(voters: u64) -> Membership {
-    Membership { members: (1..=voters).map(|id| member(id, true)).collect() }
+    Membership::of((1..=voters).map(|id| member(id, true)).collect())
 }
 
 pub(crate) fn member(id: ReplicaId, voter: bool) -> Member {

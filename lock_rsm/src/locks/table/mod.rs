@@ -198,6 +198,11 @@ impl LockTable {
         self.locks.get(&id).map_or(0, |lock| lock.holders().count() as u32)
     }
 
+    /// How many sessions wait for the lock.
+    pub fn waiting(&self, id: LockId) -> usize {
+        self.locks.get(&id).map_or(0, Lock::waiter_count)
+    }
+
     /// Where the lock stands for the session.
     pub fn standing(&self, session: SessionId, id: LockId) -> Standing {
         self.locks.get(&id).map_or(Standing::default(), |lock| lock.standing(session))

@@ -74,7 +74,7 @@ mod tests {
 
     fn membership(ids: &[ReplicaId]) -> Membership {
         let member = |&id| Member { id, address: String::new(), voter: true };
-        Membership { members: ids.iter().map(member).collect() }
+        Membership::of(ids.iter().map(member).collect())
     }
 
     /// Followers 2, 3, … that were silent for so long.

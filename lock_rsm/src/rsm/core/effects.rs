@@ -22,6 +22,10 @@ pub struct Effects<T> {
     /// This replica hears of no master, perhaps because it does not belong to the group (any more): every replica that may
     /// know the group, or at least its master, should be told so by [`Input::Asked`](super::Input::Asked).
     pub ask_in: bool,
+    /// Who has left the group for good, when that is news: whoever asks for one of them to be taken in is told so.
+    pub retired: Option<Vec<ReplicaId>>,
+    /// This replica has left the group for good: it is to stop, and never to be started from its disk again.
+    pub has_left: bool,
     /// Whose requests are refused.
     pub refused: Vec<(T, Refused)>,
     /// The replica was told to stop and may.
@@ -37,6 +41,8 @@ impl<T> Default for Effects<T> {
             tasks: Vec::new(),
             pieces: Vec::new(),
             ask_in: false,
+            retired: None,
+            has_left: false,
             refused: Vec::new(),
             done: false,
         }

@@ -1,6 +1,7 @@
 //! What happens to a replica.
 
 use super::super::store::SnapshotPiece;
+use super::retire::Retire;
 use super::waiting::RequestKey;
 use crate::consensus::{Message, ReplicaId, SnapshotMeta};
 use bytes::Bytes;
@@ -39,6 +40,11 @@ pub enum Input<T> {
         /// Where it listens.
         address: String,
     },
+    /// Somebody who may wants a replica to leave the group for good. For the master; others ignore it. It is to be repeated
+    /// until [`ReplicaCore::retirement`](super::ReplicaCore::retirement) says that it is done.
+    Order(Retire),
+    /// Another replica says that this one has left the group for good.
+    Retired,
     /// Time passed.
     Tick,
     /// The replica is to stop.

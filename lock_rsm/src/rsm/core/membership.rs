@@ -3,11 +3,12 @@
 //! The rules of changing are those of consensus (one voter at a time, nothing before the master has committed in its own
 //! view). What is decided here is which change, in this order, and only by a master that a majority follows:
 //!
-//! 1. A member that has been silent for long is removed, and so is one whose address another incarnation asks from, unless it
+//! 1. A replica that an operator wants gone goes: see [`retire`](super::retire).
+//! 2. A member that has been silent for long is removed, and so is one whose address another incarnation asks from, unless it
 //!    still answers.
-//! 2. A joiner that has caught up gets its vote, unless a member is silent and about to be removed: should the joiner die as
+//! 3. A joiner that has caught up gets its vote, unless a member is silent and about to be removed: should the joiner die as
 //!    well, the living might be no majority of so many.
-//! 3. A replica that asks is taken in without a vote.
+//! 4. A replica that asks is taken in without a vote.
 //!
 //! Before votes change, those who will have them must have answered after that was decided: see [`confirm`](super::confirm).
 //!
@@ -17,6 +18,7 @@
 use super::super::config::MEMBERS_MAX;
 use super::confirm::{Decision, Witness};
 use super::replica::ReplicaCore;
+use super::retire::Order;
 use super::waiting::Ticket;
 use crate::consensus::{Follower, Member, Membership, ReplicaId, Role};
 use std::collections::BTreeMap;
@@ -37,7 +39,9 @@ const LAG_MAX: u64 = 1_024;
 pub(super) struct Standing {
     /// Who asked a master to be taken in: where it listens, and when.
     askers: BTreeMap<ReplicaId, (String, u64)>,
-    look_again_ms: u64,
+    pub(super) look_again_ms: u64,
+    /// Who is to leave for good.
+    pub(super) order: Option<Order>,
     /// The change of votes that a master wants, and waits to be confirmed.
     decision: Option<Decision>,
     /// Since when no master was heard of.
@@ -45,11 +49,19 @@ pub(super) struct Standing {
     ask_again_ms: u64,
 }
 
+impl Standing {
+    /// Whether a replica that listens at `address` has asked to be taken in.
+    pub(super) fn asks(&self, address: &str) -> bool {
+        self.askers.values().any(|(asker, _)| asker == address)
+    }
+}
+
 impl<T: Ticket> ReplicaCore<T> {
     /// A replica that is not among the members, or does not hear that it is, asks to be taken in.
     pub(super) fn on_asked(&mut self, now_ms: u64, id: ReplicaId, address: String) {
+        let has_left = self.core.membership().is_retired(id);
         let may_ask = self.standing.askers.len() < ASKERS_MAX || self.standing.askers.contains_key(&id);
-        if self.core.role() == Role::Master && id != self.core.id() && may_ask {
+        if self.core.role() == Role::Master && id != self.core.id() && may_ask && !has_left {
             self.standing.askers.insert(id, (address, now_ms));
             self.standing.look_again_ms = 0;
         }
@@ -76,6 +88,7 @@ impl<T: Ticket> ReplicaCore<T> {
     pub(super) fn manage_members(&mut self, now_ms: u64) {
         if self.core.role() != Role::Master {
             self.standing.askers.clear();
+            self.standing.order = None;
             self.standing.decision = None;
             return;
         }
@@ -92,8 +105,15 @@ impl<T: Ticket> ReplicaCore<T> {
         }
         self.standing.askers.retain(|_, (_, asked_ms)| now_ms < *asked_ms + ASKED_WITHIN_MS);
         let followers = self.core.followers(now_ms);
-        let change = self
-            .whom_to_remove(&followers)
+        self.forget_order_when_done(now_ms);
+        let retiring = self.whom_to_retire(now_ms, &followers);
+        if retiring.as_ref().is_some_and(|membership| !membership.contains(self.core.id())) {
+            // The next master removes this one, and nobody waits for an election.
+            let _ = self.core.hand_over(now_ms);
+            return;
+        }
+        let change = retiring
+            .or_else(|| self.whom_to_remove(&followers))
             .or_else(|| self.whom_to_promote(&followers))
             .or_else(|| self.whom_to_take_in());
         let Some(membership) = change else {
@@ -131,9 +151,7 @@ impl<T: Ticket> ReplicaCore<T> {
                 || (follower.silent_ms >= self.config.election_timeout_ms && self.is_replaced(follower.id))
         };
         let gone = followers.iter().filter(must_go).max_by_key(|follower| follower.silent_ms)?;
-        let mut membership = self.core.membership().clone();
-        membership.members.retain(|member| member.id != gone.id);
-        Some(membership)
+        Some(self.core.membership().without(gone.id))
     }
 
     /// Whether another incarnation asks from this member's address.
@@ -168,15 +186,13 @@ impl<T: Ticket> ReplicaCore<T> {
 
     fn whom_to_take_in(&mut self) -> Option<Membership> {
         let membership = self.core.membership();
-        self.standing.askers.retain(|id, _| !membership.contains(*id));
+        self.standing.askers.retain(|id, _| !membership.contains(*id) && !membership.is_retired(*id));
         if membership.members.len() >= MEMBERS_MAX {
             return None;
         }
         // An address has one replica; who had it before has to go first.
-        let is_free = |address: &String| membership.members.iter().all(|member| member.address != *address);
+        let is_free = |address: &String| membership.at(address).is_none();
         let (&id, (address, _)) = self.standing.askers.iter().find(|(_, (address, _))| is_free(address))?;
-        let mut membership = membership.clone();
-        membership.members.push(Member { id, address: address.clone(), voter: false });
-        Some(membership)
+        Some(membership.with(Member { id, address: address.clone(), voter: false }))
     }
 }

@@ -15,7 +15,8 @@
 //! 2. Takes the [`Effects`] and carries them out: `messages` are sent at once; `writes` reach the disk in order, and each
 //!    is reported by [`Input::Persisted`] when it and all before it are durable; `tasks` are performed by the [`Program`],
 //!    in order; `pieces` are read from the disk and come back as [`Input::Piece`]; when `ask_in` is set, every other replica
-//!    that may be there is told by [`Input::Asked`].
+//!    that may be there is told by [`Input::Asked`], unless it knows from [`Effects::retired`] that this one has left for good:
+//!    then this one is told so by [`Input::Retired`].
 //! 3. Hands the answers in the program's [`Report`] to whoever is named by the ticket, stores its snapshot and says so by
 //!    [`Input::SnapshotSaved`], and reports [`Input::Applied`].
 //! 4. Calls again at [`ReplicaCore::next_tick_ms`] at the latest.
@@ -38,6 +39,7 @@ mod outputs;
 mod program;
 mod propose;
 mod replica;
+mod retire;
 mod views;
 mod waiting;
 
@@ -51,4 +53,5 @@ pub use input::{Input, Proposal, Stop};
 pub use numbers::{REQUEST_SPAN, RequestNumbers};
 pub use program::{Program, Report};
 pub use replica::{COMMAND_BYTES_MAX, ReplicaConfig, ReplicaCore};
+pub use retire::{Place, Retire, Retirement};
 pub use waiting::{Answer, Refused, RequestKey, Ticket, Waiting};

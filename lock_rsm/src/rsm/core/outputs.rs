@@ -17,6 +17,7 @@ impl<T: Ticket> ReplicaCore<T> {
         self.persist(&mut outputs, installed.clone());
         if let Some((snapshot, _)) = installed {
             self.delivered = snapshot.meta.stamp;
+            self.note_retired(&snapshot.meta.membership);
             (self.unsaved_entries, self.unsaved_bytes) = (0, 0);
             self.effects.tasks.push(Task::Restore(snapshot.meta, snapshot.state));
             self.adopt();

@@ -125,7 +125,9 @@ impl<T: Ticket> ReplicaCore<T> {
         applied: Viewstamp,
         now_ms: u64,
     ) -> ReplicaCore<T> {
-        ReplicaCore {
+        // What is in the log after that may be taken back.
+        let retired = core.snapshot_meta(applied.seq).map(|meta| meta.membership);
+        let mut replica = ReplicaCore {
             snapshot_after: SnapshotAfter::staggered(&config.limits, config.id),
             head_start: config.head_start.map_or(HeadStart::default(), |mine| HeadStart::new(now_ms, mine)),
             core,
@@ -147,7 +149,11 @@ impl<T: Ticket> ReplicaCore<T> {
             handing_over_until_ms: None,
             looked_ms: now_ms,
             effects: Effects::default(),
+        };
+        if let Some(membership) = retired {
+            replica.note_retired(&membership);
         }
+        replica
     }
 
     /// The consensus core, to look at.
@@ -193,6 +199,8 @@ impl<T: Ticket> ReplicaCore<T> {
             }
             Input::Piece { to, piece } => self.piece(now_ms, to, piece),
             Input::Asked { id, address } => self.on_asked(now_ms, id, address),
+            Input::Order(order) => self.on_order(now_ms, order),
+            Input::Retired => self.effects.has_left = true,
             Input::Applied(bytes) => self.applied_bytes = self.applied_bytes.max(bytes),
             Input::Tick => {
                 self.tick(now_ms);

@@ -8,7 +8,7 @@ use super::super::types::View;
 use super::effects::Task;
 use super::replica::ReplicaCore;
 use super::waiting::{Refused, Ticket};
-use crate::consensus::{Entry, Payload, ViewInfo, Viewstamp};
+use crate::consensus::{Entry, Membership, Payload, ViewInfo, Viewstamp};
 
 /// What was told to the program about views.
 #[derive(Debug, Default)]
@@ -53,8 +53,18 @@ impl<T: Ticket> ReplicaCore<T> {
 
     fn apply(&mut self, entries: Vec<Entry>) {
         let Some(last) = entries.last() else { return };
+        if let Payload::Membership(membership) = &last.payload {
+            self.note_retired(membership);
+        }
         self.delivered = last.stamp;
         self.effects.tasks.push(Task::Apply(entries));
+    }
+
+    /// This membership is committed.
+    pub(super) fn note_retired(&mut self, membership: &Membership) {
+        let retired: Vec<_> = membership.retired().collect();
+        self.effects.has_left |= retired.contains(&self.core.id());
+        self.effects.retired = Some(retired);
     }
 
     /// Adopts the view if it is due and news.

@@ -1,7 +1,9 @@
 //! The driver: the one task that owns the replica's core. It hands it messages, requests and time, and carries out what it
 //! wants done: writes go to the writer thread, tasks to the applier thread, messages to the links.
 
-use super::super::core::{Answer, Effects, Input, Proposal, ReplicaCore, Stop, Task, Ticket};
+use super::super::core::{
+    Answer, Effects, Input, Proposal, ReplicaCore, Retire, Retirement, Stop, Task, Ticket,
+};
 use super::super::store::{SnapshotPiece, StoreError};
 use super::super::types::{StateError, View};
 use super::applier;
@@ -11,6 +13,7 @@ use super::shared::Shared;
 use super::writer::Job;
 use crate::consensus::{Message, ReplicaId, SnapshotMeta};
 use std::future::Future;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
@@ -41,6 +44,8 @@ pub(super) enum Internal {
     StoreFailed(StoreError),
     /// A snapshot cannot be read by this program.
     StateFailed(StateError),
+    /// Another replica says that this one has left the group for good.
+    Retired,
 }
 
 /// A message from another replica, and where that listens.
@@ -50,11 +55,18 @@ pub(super) struct Received {
     pub(super) message: Message,
 }
 
+/// An operator's order, and where it is told how far that is: nowhere, if this replica is not the master.
+pub(super) struct Ordered {
+    pub(super) order: Retire,
+    pub(super) tell: oneshot::Sender<Option<Retirement>>,
+}
+
 /// Where the driver's inputs come from.
 pub(super) struct Inputs {
     pub(super) internal: mpsc::UnboundedReceiver<Internal>,
     pub(super) messages: mpsc::Receiver<Received>,
     pub(super) asked: mpsc::Receiver<(ReplicaId, String)>,
+    pub(super) orders: mpsc::Receiver<Ordered>,
     pub(super) proposals: mpsc::Receiver<Proposal<Tell>>,
     /// Ends the driver, after mastership was handed over if it says so.
     pub(super) stop: mpsc::Receiver<Stop>,
@@ -69,6 +81,16 @@ pub enum ReplicaFailure {
     /// It got a snapshot that this program cannot read.
     #[error(transparent)]
     State(#[from] StateError),
+    /// It has left its group for good.
+    #[error(
+        "the replica at {address} was replaced, or has left its group for good, and its data in {dir} counts no more; to use this machine again, move that directory away, or give another --data, and start it: it then joins as a new replica"
+    )]
+    Retired {
+        /// Its address.
+        address: String,
+        /// Its directory.
+        dir: PathBuf,
+    },
     /// One of its threads died.
     #[error("a thread of the replica died; the log above says why")]
     Thread,
@@ -86,11 +108,13 @@ pub(super) struct Driver {
     core: ReplicaCore<Tell>,
     shared: Arc<Shared>,
     hands: Hands,
+    /// The replica's directory, to be named.
+    dir: PathBuf,
 }
 
 impl Driver {
-    pub(super) fn new(core: ReplicaCore<Tell>, shared: Arc<Shared>, hands: Hands) -> Driver {
-        Driver { core, shared, hands }
+    pub(super) fn new(core: ReplicaCore<Tell>, shared: Arc<Shared>, hands: Hands, dir: PathBuf) -> Driver {
+        Driver { core, shared, hands, dir }
     }
 
     /// Runs until told to stop, or until the replica cannot go on.
@@ -129,6 +153,7 @@ impl Driver {
             Some(event) = inputs.internal.recv() => self.internal(event)?,
             Some(stop) = inputs.stop.recv() => self.stop(stop),
             Some(received) = inputs.messages.recv() => self.message(received),
+            Some(ordered) = inputs.orders.recv() => self.order(ordered),
             Some((id, address)) = inputs.asked.recv() => self.step(Input::Asked { id, address }),
             Some(proposal) = inputs.proposals.recv() => self.step(Input::Propose(proposal)),
             () = self.timer() => {}
@@ -158,6 +183,13 @@ impl Driver {
         Ok(())
     }
 
+    fn order(&mut self, Ordered { order, tell }: Ordered) {
+        self.step(Input::Order(order.clone()));
+        let leads = self.core.leads(self.shared.now_ms());
+        // Whoever asked may have given up.
+        let _ = tell.send(leads.then(|| self.core.retirement(&order)));
+    }
+
     fn message(&mut self, received: Received) {
         let Received { from, address, message } = received;
         self.hands.links.heard_from(from, &address);
@@ -172,6 +204,7 @@ impl Driver {
             Internal::Persisted(number) => self.step(Input::Persisted(number)),
             Internal::SnapshotSaved(meta) => self.step(Input::SnapshotSaved(meta)),
             Internal::Piece(to, piece) => self.step(Input::Piece { to, piece }),
+            Internal::Retired => self.step(Input::Retired),
             Internal::StoreFailed(error) => return Err(error.into()),
             Internal::StateFailed(error) => return Err(error.into()),
         }
@@ -208,6 +241,12 @@ impl Driver {
             // A caller that gave up is not there to be told.
             let _ = tell.send(Err(refused));
         }
+        if let Some(retired) = effects.retired {
+            *self.shared.retired.lock() = retired;
+        }
+        if effects.has_left {
+            return Err(self.left());
+        }
         if effects.ask_in {
             self.hands.applicant.ask();
         }
@@ -218,6 +257,11 @@ impl Driver {
         self.shared.set_role(consensus.role(), is_member, consensus.committed());
         self.shared.confirm(self.core.leads(now));
         Ok(())
+    }
+
+    fn left(&self) -> ReplicaFailure {
+        let (address, dir) = (self.shared.identity.address.clone(), self.dir.clone());
+        ReplicaFailure::Retired { address, dir }
     }
 
     fn job(&self, job: Job) -> Result<(), ReplicaFailure> {

@@ -45,6 +45,8 @@ use tokio::sync::{mpsc, watch};
 /// Replicas whose asking to be taken in waits to be heard; more ask again.
 const ASKED_MAX: usize = 64;
 
+/// Operators' orders that wait to be heard; they are given again.
+const ORDERS_MAX: usize = 16;
 /// A silence for which members are removed is at least so many election timeouts: an election takes up to two, and after a pause
 /// of the whole machine everybody needs a moment to be heard again.
 const REMOVE_AFTER_ELECTIONS: u32 = 3;
@@ -242,6 +244,11 @@ impl Replica {
         self.shared().peers.lock().get(client).is_some()
     }
 
+    /// Where the newest connection of the RSM client `client` to this replica comes from, while it lives.
+    pub fn address_of(&self, client: u64) -> Option<String> {
+        self.shared().peers.lock().get(client).map(|peer| peer.address())
+    }
+
     /// Has the group execute a command of its own. Handlers see client 0; retries are not recognised.
     pub async fn propose(&self, proc: rpc::Proc, args: Bytes) -> Result<Bytes, CommandRefused> {
         match self.inner.desk.execute(Asker::GROUP, proc, args).await {
@@ -358,17 +365,20 @@ fn run(parts: Parts) -> Result<(mpsc::Sender<Stop>, watch::Receiver<Option<Ended
     let (internal_in, internal) = mpsc::unbounded_channel();
     let (messages_in, messages) = mpsc::channel(shared.limits.messages_max);
     let (asked_in, asked) = mpsc::channel(ASKED_MAX);
+    let (orders_in, orders) = mpsc::channel(ORDERS_MAX);
     let (proposals_in, proposals) = mpsc::channel(shared.limits.invokes_max);
     let (stop_in, stop) = mpsc::channel(1);
     let (writer, applier) = match workers {
         Workers::Threads => {
             let writer = writer::spawn(store, internal_in.clone()).map_err(StartError::System)?;
-            let applier = applier::spawn(program, Arc::clone(&shared), writer.jobs.clone(), internal_in);
+            let applier =
+                applier::spawn(program, Arc::clone(&shared), writer.jobs.clone(), internal_in.clone());
             (writer, applier.map_err(StartError::System)?)
         }
         Workers::Tasks(disk) => {
             let writer = writer::spawn_task(store, internal_in.clone(), disk);
-            let applier = applier::spawn_task(program, Arc::clone(&shared), writer.jobs.clone(), internal_in);
+            let applier =
+                applier::spawn_task(program, Arc::clone(&shared), writer.jobs.clone(), internal_in.clone());
             (writer, applier)
         }
     };
@@ -377,17 +387,19 @@ fn run(parts: Parts) -> Result<(mpsc::Sender<Stop>, watch::Receiver<Option<Ended
         proposals: proposals_in,
         messages: messages_in,
         asked: asked_in,
+        orders: orders_in,
         applier: Mutex::new(applier.work.clone()),
     });
 
     let mut links = Links::new(&shared.identity, cluster, shared.transport());
     links.update(core.consensus().membership());
-    let applicant = Applicant::new(&shared, cluster);
+    let applicant = Applicant::new(&shared, cluster, internal_in);
     let hands = Hands { links, applicant, writer: writer.jobs, applier: applier.work };
-    let driving = tokio::spawn(Driver::new(core, shared, hands).run(Inputs {
+    let driving = tokio::spawn(Driver::new(core, shared, hands, dir).run(Inputs {
         internal,
         messages,
         asked,
+        orders,
         proposals,
         stop,
     }));

@@ -3,9 +3,11 @@
 use super::super::core::{Answer, Proposal, Refused};
 use super::super::state::{Applied, Command, Outcome, REGISTER_CLIENT};
 use super::super::types::{ReplicaStatus, procs};
-use super::super::wire::{Envelope, IdentityReply, InvokeHead, InvokeReply, JoinReply, JoinRequest};
+use super::super::wire::{
+    Envelope, IdentityReply, InvokeHead, InvokeReply, JoinReply, JoinRequest, RetireReply, RetireRequest,
+};
 use super::applier::Work;
-use super::driver::{Received, Tell};
+use super::driver::{Ordered, Received, Tell};
 use super::shared::{Position, Shared};
 use crate::consensus::{ReplicaId, Role, Viewstamp};
 use bytes::Bytes;
@@ -20,6 +22,7 @@ pub(super) struct Entrance {
     pub(super) proposals: mpsc::Sender<Proposal<Tell>>,
     pub(super) messages: mpsc::Sender<Received>,
     pub(super) asked: mpsc::Sender<(ReplicaId, String)>,
+    pub(super) orders: mpsc::Sender<Ordered>,
     pub(super) applier: Mutex<std::sync::mpsc::Sender<Work>>,
 }
 
@@ -165,9 +168,27 @@ impl Desk {
         if request.cluster != entrance.cluster {
             return JoinReply::OtherGroup;
         }
+        if self.shared.retired.lock().contains(&request.id) {
+            return JoinReply::Retired;
+        }
         // It asks again.
         let _ = entrance.asked.try_send((request.id, request.address));
         JoinReply::Noted(self.shared.view().members)
+    }
+
+    /// An operator wants a replica to go.
+    async fn retire(self: Arc<Self>, request: RetireRequest) -> RetireReply {
+        let not_master = || RetireReply::NotMaster(self.shared.view());
+        let Some(entrance) = self.entrance() else { return not_master() };
+        if request.cluster.is_some_and(|cluster| cluster != entrance.cluster) {
+            return RetireReply::OtherGroup;
+        }
+        let (tell, answer) = oneshot::channel();
+        // Whoever asks asks again.
+        if entrance.orders.try_send(Ordered { order: request.order, tell }).is_err() {
+            return not_master();
+        }
+        answer.await.ok().flatten().map_or_else(not_master, RetireReply::Order)
     }
 
     fn message(&self, notify: &Notify) {
@@ -238,6 +259,14 @@ pub(super) fn register(desk: &Arc<Desk>, server: &mut ServerBuilder) {
     server.register(procs::IDENTITY, rpc::typed(move |_, (): ()| Ok(at.identity())));
     let at = Arc::clone(desk);
     server.register(procs::JOIN, rpc::typed(move |_, request: JoinRequest| Ok(at.join(request))));
+    let at = Arc::clone(desk);
+    server.register_async(
+        procs::RETIRE,
+        rpc::asynchronous(move |request: Request| {
+            let (at, order) = (Arc::clone(&at), request.decode::<RetireRequest>());
+            async move { Ok(Response::of(&at.retire(order?).await)) }
+        }),
+    );
     let at = Arc::clone(desk);
     server.on_notify(procs::MESSAGE, Arc::new(move |notify: Notify| at.message(&notify)));
 }

@@ -5,7 +5,7 @@ use super::super::store::Identity;
 use super::super::test_port::TestPort;
 use super::super::types::{Limits, Timers, View, ViewHook};
 use super::peers::Peers;
-use crate::consensus::{Member, Role, Viewstamp};
+use crate::consensus::{Member, ReplicaId, Role, Viewstamp};
 use parking_lot::Mutex;
 use rpc::transport::Transport;
 use std::sync::Arc;
@@ -24,6 +24,8 @@ pub(super) struct Shared {
     pub(super) test_port: Option<Arc<TestPort>>,
     pub(super) peers: Mutex<Peers>,
     pub(super) founding: Mutex<Option<Vec<Member>>>,
+    /// Who has left the group for good.
+    pub(super) retired: Mutex<Vec<ReplicaId>>,
     pub(super) started: Instant,
     position: Mutex<Position>,
     /// What the service was told of views last: number, master, whether that is this replica.
@@ -74,6 +76,7 @@ impl Shared {
             peers: Mutex::new(Peers::new(parts.limits.peers_max)),
             applied_bytes: AtomicU64::new(0),
             founding: Mutex::new(parts.founding),
+            retired: Mutex::default(),
             started: Instant::now(),
             told: Mutex::new(None),
             position: Mutex::new(Position { view, ..Position::default() }),

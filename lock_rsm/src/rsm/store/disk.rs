@@ -337,7 +337,7 @@ impl Store for DiskStore {
 
     fn form(&mut self, founding: &Membership) -> Result<(), StoreError> {
         let mut batch = self.database.batch();
-        batch.insert(&self.keyspace, keys::FOUNDING, seal(founding));
+        batch.insert(&self.keyspace, keys::FOUNDING, seal(&founding.members));
         self.commit(batch)?;
         self.format.cluster = Some(cluster_id(founding));
         self.format.write(&self.dir)

@@ -3,7 +3,7 @@
 use super::files::{self, Format};
 use super::watermark::{self, Mark};
 use super::{Identity, SavedSnapshot, log_record, progress};
-use crate::consensus::{HardState, Membership, SnapshotMeta, Viewstamp};
+use crate::consensus::{HardState, Member, SnapshotMeta, Viewstamp};
 use crate::fuzzing::{entries, members, one};
 use bytes::Bytes;
 use rpc::fuzzing::{Decoder, coded};
@@ -14,7 +14,7 @@ pub const DECODERS: &[Decoder] = &[
     Decoder { name: "log", rewrite: rewrite_log, samples: logs },
     Decoder { name: "identity", rewrite: coded::<Identity>, samples: identities },
     Decoder { name: "promises", rewrite: coded::<HardState>, samples: promises },
-    Decoder { name: "founding", rewrite: coded::<Membership>, samples: || one(&members()) },
+    Decoder { name: "founding", rewrite: coded::<Vec<Member>>, samples: || one(&members().members) },
     Decoder { name: "snapshot", rewrite: coded::<SavedSnapshot>, samples: snapshots },
     Decoder { name: "watermark", rewrite: |bytes| Some(watermark::read(bytes)?.sealed()), samples: marks },
     Decoder { name: "progress", rewrite: rewrite_progress, samples: progress_marks },

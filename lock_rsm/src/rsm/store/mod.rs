@@ -235,5 +235,5 @@ impl StoreError {
 
 /// A group is named by the members that founded it: their identities are random.
 pub(super) fn cluster_id(founding: &Membership) -> u64 {
-    state_hash(&rpc::codec::encode(founding))
+    state_hash(&rpc::codec::encode(&founding.members))
 }

@@ -2,7 +2,7 @@
 
 use super::files::Format;
 use super::{Identity, RECORD_VERSION, SavedSnapshot, Snapshot, StoreError, keys, log_record};
-use crate::consensus::{Entry, HardState, Membership, Viewstamp};
+use crate::consensus::{Entry, HardState, Member, Membership, SnapshotMeta, Viewstamp};
 use crate::rsm::state::state_hash;
 use bytes::{Bytes, BytesMut};
 use fjall::Keyspace;
@@ -10,8 +10,12 @@ use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// The version of the record that names a snapshot file. Version 1 named pieces in the store itself.
-pub(super) const SNAPSHOT_VERSION: u8 = 2;
+/// The version of the record that names a snapshot file.
+pub(super) const SNAPSHOT_VERSION: u8 = 3;
+/// Version 2 knew members only.
+const MEMBERS_ONLY_VERSION: u8 = 2;
+/// Version 1 was the same, and named pieces in the store itself.
+const PIECES_VERSION: u8 = RECORD_VERSION;
 
 /// What the store says about its snapshot.
 pub(super) enum Named {
@@ -37,7 +41,7 @@ impl Reader<'_> {
 
     fn open(&self, value: &Bytes, what: &str) -> Result<(u8, Bytes), StoreError> {
         match rpc::record::open(value) {
-            Ok((version @ (RECORD_VERSION | SNAPSHOT_VERSION), body)) => Ok((version, value.slice_ref(body))),
+            Ok((version @ RECORD_VERSION..=SNAPSHOT_VERSION, body)) => Ok((version, value.slice_ref(body))),
             Ok((version, _)) => Err(self.unknown(version, what)),
             Err(error) => Err(self.broken(what, error)),
         }
@@ -85,7 +89,8 @@ impl Reader<'_> {
 
     /// The founding membership; FORMAT and the store must agree on it. FORMAT may lag by the crash between the two writes.
     pub(super) fn founding(&self, format: &Format) -> Result<Option<Membership>, StoreError> {
-        let founding: Option<Membership> = self.get(keys::FOUNDING, "membership")?;
+        let members: Option<Vec<Member>> = self.get(keys::FOUNDING, "membership")?;
+        let founding = members.map(Membership::of);
         if format.cluster.is_some() && format.cluster != founding.as_ref().map(super::cluster_id) {
             return Err(StoreError::damaged(
                 self.dir,
@@ -100,9 +105,17 @@ impl Reader<'_> {
         let Some(value) = self.bytes(keys::SNAPSHOT)? else { return Ok(None) };
         let (version, body) = self.open(&value, "snapshot")?;
         Ok(Some(match version {
-            SNAPSHOT_VERSION => Named::File(self.decode(&body, "snapshot")?),
-            _ => Named::Pieces(self.decode(&body, "snapshot")?),
+            PIECES_VERSION => Named::Pieces(self.members_only(&body)?),
+            MEMBERS_ONLY_VERSION => Named::File(self.members_only(&body)?),
+            _ => Named::File(self.decode(&body, "snapshot")?),
         }))
+    }
+
+    /// The record of a snapshot as earlier versions of this program wrote it.
+    fn members_only(&self, body: &[u8]) -> Result<SavedSnapshot, StoreError> {
+        let (stamp, members, generation, len, hash) = self.decode(body, "snapshot")?;
+        let meta = SnapshotMeta { stamp, membership: Membership::of(members) };
+        Ok(SavedSnapshot { meta, generation, len, hash })
     }
 
     /// The state of a snapshot whose pieces lie in the store.

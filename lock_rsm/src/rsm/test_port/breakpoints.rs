@@ -152,7 +152,7 @@ mod tests {
 
     fn change(seq: u64, ids: &[ReplicaId]) -> Vec<Entry> {
         let member = |&id| Member { id, address: format!("host:{id}"), voter: true };
-        entry(seq, Payload::Membership(Membership { members: ids.iter().map(member).collect() }))
+        entry(seq, Payload::Membership(Membership::of(ids.iter().map(member).collect())))
     }
 
     fn says(body: Body) -> Message {

@@ -53,10 +53,7 @@ impl History {
 
 fn line(entry: &Entry) -> HistoryLine {
     let members = match &entry.payload {
-        Payload::Membership(membership) => {
-            let voters = membership.members.iter().filter(|member| member.voter);
-            Some(voters.map(|member| member.address.clone()).collect())
-        }
+        Payload::Membership(membership) => Some(membership.voting_addresses()),
         Payload::Noop | Payload::Command(_) => None,
     };
     HistoryLine { stamp: entry.stamp, hash: state_hash(&rpc::codec::encode(&entry.payload)), members }
@@ -98,7 +95,7 @@ mod tests {
     #[test]
     fn voters_are_named_and_contents_told_apart() {
         let member = |id, voter| Member { id, address: format!("host:{id}"), voter };
-        let membership = Membership { members: vec![member(1, true), member(2, false), member(3, true)] };
+        let membership = Membership::of(vec![member(1, true), member(2, false), member(3, true)]);
         let said = line(&Entry { stamp: Viewstamp::new(1, 1), payload: Payload::Membership(membership) });
         assert_eq!(said.members, Some(vec!["host:1".to_owned(), "host:3".to_owned()]));
         let command = |bytes: &'static [u8]| {

@@ -2,6 +2,7 @@
 
 mod members;
 mod requests;
+mod retire;
 mod snapshots;
 mod stopping;
 mod world;

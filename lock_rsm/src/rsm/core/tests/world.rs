@@ -106,6 +106,8 @@ pub struct Node {
     pub program_works: bool,
     pub tasks: VecDeque<Task>,
     applied_bytes: u64,
+    /// Who has left the group for good, as far as this one knows.
+    pub retired: Vec<ReplicaId>,
     /// Views announced.
     pub views: Vec<(View, bool)>,
 }
@@ -122,6 +124,8 @@ pub struct World {
     pub moved: BTreeMap<ReplicaId, String>,
     /// Nothing gets to or from these.
     pub cut_off: Vec<ReplicaId>,
+    /// Who has stopped because it left the group for good.
+    pub left: Vec<ReplicaId>,
     /// All answers so far, by ticket.
     pub answers: BTreeMap<u64, Answer>,
     pub limits: Limits,
@@ -135,13 +139,14 @@ impl World {
         let members = (1..=count).map(|id| member(id, true)).collect();
         let mut world = World {
             now_ms: 0,
-            founding: Membership { members },
+            founding: Membership::of(members),
             nodes: BTreeMap::new(),
             disks: BTreeMap::new(),
             wire: VecDeque::new(),
             asking: VecDeque::new(),
             moved: BTreeMap::new(),
             cut_off: Vec::new(),
+            left: Vec::new(),
             answers: BTreeMap::new(),
             limits,
             remove_after_ms: Some(2_000),
@@ -179,6 +184,7 @@ impl World {
             program_works: true,
             tasks: VecDeque::new(),
             applied_bytes: 0,
+            retired: Vec::new(),
             views: Vec::new(),
         };
         self.nodes.insert(id, node);
@@ -204,6 +210,10 @@ impl World {
             self.asking.push_back(id);
         }
         node.done |= effects.done;
+        if let Some(retired) = effects.retired {
+            node.retired = retired;
+        }
+        let has_left = effects.has_left;
         node.tasks.extend(effects.tasks);
         node.unwritten.extend(effects.writes);
         self.wire.extend(effects.messages.into_iter().map(|(to, message)| (id, to, message)));
@@ -238,6 +248,10 @@ impl World {
         if more {
             self.work_off(id);
         }
+        if has_left {
+            self.left.push(id);
+            self.crash(id);
+        }
     }
 
     /// Delivers what is on the wire now and what that brings about.
@@ -253,7 +267,13 @@ impl World {
             let address = self.moved.get(&id).cloned().unwrap_or_else(|| address(id));
             let ids: Vec<_> = self.ids().into_iter().filter(hears).collect();
             for to in ids {
-                self.step(to, Input::Asked { id, address: address.clone() });
+                if self.nodes.get(&to).is_some_and(|node| node.retired.contains(&id)) {
+                    if self.nodes.contains_key(&id) {
+                        self.step(id, Input::Retired);
+                    }
+                } else {
+                    self.step(to, Input::Asked { id, address: address.clone() });
+                }
             }
         }
     }
@@ -318,6 +338,19 @@ impl World {
         let master = self.master();
         self.propose(master, ticket, None, by, 0);
         self.until("an answer", |world| world.answers.remove(&ticket))
+    }
+
+    /// Orders the master again and again until it says that it is done, or `refused` does not let it go on; returns what it said
+    /// last.
+    pub fn order(&mut self, old: &str, new: Option<&str>, refused: fn(&Retirement) -> bool) -> Retirement {
+        let order = Retire { old: old.to_owned(), new: new.map(str::to_owned) };
+        self.until("the order to be carried out", |world| {
+            let leads = |node: &Node| node.core.leads(world.now_ms);
+            let master = world.nodes.iter().find(|(_, node)| leads(node)).map(|(id, _)| *id)?;
+            world.step(master, Input::Order(order.clone()));
+            let so_far = world.nodes.get(&master)?.core.retirement(&order);
+            (matches!(so_far, Retirement::Done(_)) || refused(&so_far)).then_some(so_far)
+        })
     }
 
     /// Gets a client number from the group.

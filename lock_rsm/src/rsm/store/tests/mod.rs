@@ -38,7 +38,7 @@ fn snapshot(view: u64, seq: u64, len: usize) -> Snapshot {
 }
 
 fn members() -> Membership {
-    Membership { members: vec![Member { id: 7, address: ME.into(), voter: true }] }
+    Membership::of(vec![Member { id: 7, address: ME.into(), voter: true }])
 }
 
 fn open(dir: &Path) -> (DiskStore, Recovered) {

@@ -72,6 +72,35 @@ fn whoever_writes_one_keeps_the_directory() {
     assert_eq!(reopen(dir.path()).snapshot, None);
 }
 
+/// A record that names a snapshot, as versions wrote it that knew members only.
+fn members_only(version: u8, named: &[u8]) -> Vec<u8> {
+    let (_, body) = rpc::record::open(named).unwrap();
+    let crate::rsm::SavedSnapshot { meta, generation, len, hash } = rpc::codec::decode(body).unwrap();
+    let body = rpc::codec::encode(&(meta.stamp, meta.membership.members, generation, len, hash));
+    rpc::record::seal(version, &body)
+}
+
+#[test]
+fn a_snapshot_named_before_former_members_were_remembered_is_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let whole = snapshot(1, 3, 100);
+    {
+        let (mut store, _) = open(dir.path());
+        store.write(vec![append(entries(1, 1..=5))]).unwrap();
+        save(&mut store, &whole);
+        store.settle().unwrap();
+    }
+    {
+        let database = Database::builder(dir.path().join("store")).open().unwrap();
+        let keyspace = database.keyspace("replica", KeyspaceCreateOptions::default).unwrap();
+        let named = keyspace.get("s").unwrap().unwrap();
+        keyspace.insert("s", members_only(2, &named)).unwrap();
+    }
+    let recovered = reopen(dir.path());
+    assert_eq!(recovered.snapshot.as_ref(), Some(&whole));
+    assert_eq!(seqs(&recovered), [(1, 4), (1, 5)]);
+}
+
 /// Before they had files, the pieces of a snapshot lay in the store.
 #[test]
 fn a_snapshot_in_the_store_gets_a_file() {
@@ -88,8 +117,7 @@ fn a_snapshot_in_the_store_gets_a_file() {
         let database = Database::builder(dir.path().join("store")).open().unwrap();
         let keyspace = database.keyspace("replica", KeyspaceCreateOptions::default).unwrap();
         let named = keyspace.get("s").unwrap().unwrap();
-        let (_, body) = rpc::record::open(&named).unwrap();
-        keyspace.insert("s", rpc::record::seal(1, body)).unwrap();
+        keyspace.insert("s", members_only(1, &named)).unwrap();
         for (index, piece) in (0u32..).zip(whole.state.chunks(CHUNK_BYTES)) {
             let mut key = b"c\0\0\0\0\0\0\0\x01".to_vec();
             key.extend(index.to_be_bytes());

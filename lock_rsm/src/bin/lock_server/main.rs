@@ -5,6 +5,11 @@
 //!
 //! Prints `view N members A B C master A` for every view it adopts, also when only the members differ. SIGTERM and SIGINT
 //! end it cleanly: another replica takes over first.
+//!
+//! `lock_server --replace OLD NEW` and `lock_server --leave OLD` start nothing: they have a replica leave a running group for good.
+//! `lock_server MASTER ME --force-alone` is the last resort of a group that has lost its majority for good.
+
+mod orders;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -17,6 +22,7 @@ use lock_rsm::programs;
 use lock_rsm::rsm::config::{Group, MembersFrom};
 use lock_rsm::rsm::test_port::TestPort;
 use lock_rsm::rsm::{Replica, ReplicaOptions, View};
+use orders::Failure;
 use rpc::{Server, ServerBuilder, ServerOptions};
 
 const NAME: &str = "lock_server";
@@ -26,9 +32,11 @@ const NAME: &str = "lock_server";
 #[command(name = NAME, version)]
 struct Args {
     /// The replica that is the master when the group is founded, or any member of a group to join: HOST:PORT or a port
-    master: String,
+    #[arg(required_unless_present_any = ["replace", "leave"])]
+    master: Option<String>,
     /// The address of this replica: HOST:PORT or a port
-    me: String,
+    #[arg(required_unless_present_any = ["replace", "leave"])]
+    me: Option<String>,
     /// Its data directory [default: lock_server-ME.data]
     #[arg(long)]
     data: Option<PathBuf>,
@@ -38,7 +46,7 @@ struct Args {
     /// A file with the addresses of the replicas that found the group, one a line [default: config, if it exists]
     #[arg(long, value_name = "FILE", conflicts_with = "members")]
     config: Option<PathBuf>,
-    /// The addresses of the replicas that found the group
+    /// The addresses of the replicas that found the group; with --replace or --leave, members to ask besides those named there
     #[arg(long, value_delimiter = ',', value_name = "A,B,C")]
     members: Option<Vec<String>>,
     /// After how long a silent replica is removed from the group by the master, as long as a majority is left; 0 for never.
@@ -57,19 +65,76 @@ struct Args {
     /// Take a snapshot and drop the log it covers after this many commands
     #[arg(long, value_name = "COMMANDS", value_parser = clap::value_parser!(u64).range(1..))]
     snapshot_after: Option<u64>,
+    /// Start nothing, but put the replica NEW, which was started before, in the place of OLD, which may be dead: returns when
+    /// NEW votes and OLD is out. OLD never comes back from its data directory
+    #[arg(long, num_args = 2, value_names = ["OLD", "NEW"], conflicts_with_all = ["master", "me", "leave"])]
+    replace: Option<Vec<String>>,
+    /// Start nothing, but take the replica OLD out of its group for good
+    #[arg(long, value_name = "OLD", conflicts_with_all = ["master", "me"])]
+    leave: Option<String>,
+    /// For how long --replace and --leave are tried
+    #[arg(long, default_value_t = 60, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    timeout: u64,
+    /// Start nothing, but say what it would mean if ME, stopped, went on without the rest of its group: the last resort when a
+    /// majority of its members is lost for good
+    #[arg(long, conflicts_with_all = ["replace", "leave"])]
+    force_alone: bool,
+    /// Do what --force-alone speaks of
+    #[arg(long, requires = "force_alone")]
+    yes: bool,
+}
+
+/// What the program is to do.
+enum Work {
+    Serve { master: String, me: String },
+    TakeOut { old: String, new: Option<String> },
+    GoOnAlone { me: String, sure: bool },
+}
+
+impl Args {
+    fn work(&self) -> Result<Work, Failure> {
+        if let Some(old) = &self.leave {
+            return Ok(Work::TakeOut { old: old.clone(), new: None });
+        }
+        if let Some([old, new]) = self.replace.as_deref() {
+            return Ok(Work::TakeOut { old: old.clone(), new: Some(new.clone()) });
+        }
+        let (Some(master), Some(me)) = (self.master.clone(), self.me.clone()) else {
+            return Err("name MASTER and ME".into());
+        };
+        if self.force_alone {
+            return Ok(Work::GoOnAlone { me, sure: self.yes });
+        }
+        Ok(Work::Serve { master, me })
+    }
+
+    fn data(&self, me: &str) -> PathBuf {
+        self.data.clone().unwrap_or_else(|| format!("lock_server-{me}.data").into())
+    }
 }
 
 fn main() -> ExitCode {
-    programs::run(NAME, serve(Args::parse()))
+    programs::run(NAME, work(Args::parse()))
 }
 
-async fn serve(args: Args) -> Result<(), Box<dyn std::error::Error>> {
+async fn work(args: Args) -> Result<(), Failure> {
+    match args.work()? {
+        Work::Serve { master, me } => serve(args, &master, &me).await,
+        Work::TakeOut { old, new } => {
+            let known = args.members.unwrap_or_default();
+            orders::take_out(&old, new.as_deref(), &known, Duration::from_secs(args.timeout)).await
+        }
+        Work::GoOnAlone { me, sure } => orders::go_on_alone(&args.data(&me), &me, sure).await,
+    }
+}
+
+async fn serve(args: Args, master: &str, me: &str) -> Result<(), Failure> {
     let from = match (&args.config, &args.members) {
         (Some(file), _) => MembersFrom::File(file.clone()),
         (None, Some(list)) => MembersFrom::List(list.clone()),
         (None, None) => MembersFrom::Default,
     };
-    let group = Group::read(&args.master, &args.me, &from)?;
+    let group = Group::read(master, me, &from)?;
     let fences: Result<Vec<_>, _> = args.fence.iter().map(|address| rpc::addr::parse(address)).collect();
     let service = LockService::new(LockServiceOptions {
         lease: lease(args.lease)?,
@@ -87,7 +152,7 @@ async fn serve(args: Args) -> Result<(), Box<dyn std::error::Error>> {
     }
     let mut server = ServerBuilder::new(network);
     service.register_unreplicated(&mut server);
-    let data = args.data.unwrap_or_else(|| format!("lock_server-{}.data", args.me).into());
+    let data = args.data(me);
     let mut options = ReplicaOptions::new(&group.master, &group.me, &group.members, data);
     if let Some(commands) = args.snapshot_after {
         options.limits.snapshot_after_entries = commands;
