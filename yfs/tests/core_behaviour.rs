@@ -256,6 +256,25 @@ fn a_lost_session_is_told_once_to_each_file() {
     consistent(&world);
 }
 
+/// A lock must not be given up unflushed because the flush that was under way belonged to the session before.
+#[test]
+fn a_flush_of_a_lost_session_is_none_of_the_next_one() {
+    let (mut world, client) = world();
+    let other = world.mount(Limits::default());
+    let ino = file(&client, ROOT, "f");
+    client.run(client.fs.flush_all()).unwrap();
+    write(&client, ino, 0, b"lost");
+    client.store.faults().yield_chance = 90;
+    assert_eq!(at_once(client.fs.fsync(ino)), None, "the commit is on its way");
+    client.store.faults().yield_chance = 0;
+    client.expire(&world);
+    assert_eq!(client.run(client.fs.fsync(ino)), Err(FsError::Lost));
+    write(&client, ino, 0, b"kept");
+    assert_eq!(read(&other, ino), b"kept");
+    assert_eq!(client.run(client.fs.fsync(ino)), Ok(()));
+    consistent(&world);
+}
+
 #[test]
 fn a_file_that_is_gone_after_a_lost_session_is_noted_as_open_by_nobody() {
     let (mut world, a) = world();

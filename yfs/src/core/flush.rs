@@ -70,7 +70,11 @@ impl<L: Locks, E: Extents, C: Clock> Fs<L, E, C> {
                     return Ok(());
                 }
             }
-            self.join_flush().await?;
+            match self.join_flush().await {
+                // Of our epoch or of the one before, whose flush was still under way: the next look tells.
+                Err(FsError::Lost) => {}
+                other => other?,
+            }
         }
     }
 
