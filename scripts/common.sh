@@ -48,6 +48,13 @@ need_to_mount() {
   [[ -e /dev/fuse ]] || die "/dev/fuse is missing: this kernel (or container) offers no FUSE"
 }
 
+# need_to_part: what network namespaces and disks of a test's own take.
+need_to_part() {
+  [[ $(id -u) = 0 ]] || die "network namespaces and disks of its own take root"
+  need ip=iproute2 iptables=iptables mkfs.ext4=e2fsprogs mount=mount
+  need_to_mount
+}
+
 # build: builds all programs in $YFS_PROFILE (release unless set) and sets BIN to where they are. With $YFS_BIN set,
 # nothing is built and the programs are taken from there.
 build() {

@@ -4,6 +4,7 @@
 
 pub mod bench;
 pub mod binaries;
+pub mod chaos;
 pub mod cluster;
 pub mod fire;
 pub mod fuzz;

@@ -2,5 +2,6 @@
 
 pub mod acquires;
 pub mod fail_over;
+pub mod leases;
 pub mod load;
 pub mod report;

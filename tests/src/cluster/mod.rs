@@ -206,6 +206,25 @@ impl Cluster {
 
     /// Mounts the file system at `mnt<i+1>` in the cluster's directory.
     pub fn add_mount(&mut self, i: usize) -> Result<(), ClusterError> {
+        let mount = self.mount_at(i)?;
+        self.mounts.push(mount);
+        Ok(())
+    }
+
+    /// The process that serves mount `i`.
+    pub fn mount(&mut self, i: usize) -> &mut Process {
+        self.mounts[i].process()
+    }
+
+    /// Takes mount `i` away, whatever state it is in, and mounts at the same place again.
+    pub fn replace_mount(&mut self, i: usize) -> Result<(), ClusterError> {
+        drop(self.mounts.remove(i));
+        let mount = self.mount_at(i)?;
+        self.mounts.insert(i, mount);
+        Ok(())
+    }
+
+    fn mount_at(&self, i: usize) -> Result<Mount, ClusterError> {
         let name = format!("mnt{}", i + 1);
         let path = self.dir.join(&name);
         std::fs::create_dir_all(&path).map_err(io_at("mkdir", &path))?;
@@ -215,8 +234,7 @@ impl Cluster {
         command.arg("--locks").arg(self.locks.join(",")).arg("--extents").arg(&self.extents_address);
         command.args(&self.options.mount_args);
         let process = self.spawn(&name, command)?;
-        self.mounts.push(Mount::wait(process, &path, yfs)?);
-        Ok(())
+        Mount::wait(process, &path, yfs)
     }
 
     /// Unmounts everything, in order.
