@@ -179,9 +179,14 @@ impl Conn {
         self.outbox.wake();
     }
 
+    /// Whether the queue is below its bound.
+    pub fn has_room(&self) -> bool {
+        self.outbox.unwritten() <= self.queue_max
+    }
+
     /// Waits until the queue is below its bound: who does not read its replies is sent no more of them.
     pub async fn wait_for_room(&self) {
-        if self.outbox.unwritten() > self.queue_max {
+        if !self.has_room() {
             self.flush();
             self.outbox.wait_for_room(self.queue_max, || self.note_heard()).await;
         }

@@ -27,6 +27,7 @@ mod clients;
 pub mod codec;
 mod conn;
 pub mod count;
+pub mod deferred;
 pub mod error;
 pub mod frame;
 #[doc(hidden)]
@@ -48,6 +49,7 @@ pub mod transport;
 pub mod window;
 
 pub use client::{Client, ClientOptions, OnRestart};
+pub use deferred::{DeferredFn, Replies, Responder};
 pub use error::{RpcError, Status};
 pub use handler::{
     AsyncHandler, BoxFuture, CallInfo, Handler, Notify, NotifyFn, Proc, Register, Request, Response,

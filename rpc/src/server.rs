@@ -17,6 +17,7 @@ use crate::budget::Budget;
 use crate::clients::Clients;
 use crate::conn::{Conn, ConnParts};
 use crate::count::CallCounter;
+use crate::deferred::DeferredFn;
 use crate::frame::{FRAME_MAX, Frame, Kind};
 use crate::handler::{AsyncHandler, Handler, NotifyFn, Proc, Register};
 use crate::handshake::{self, HANDSHAKE_MAX, Hello, Welcome};
@@ -80,6 +81,7 @@ impl Default for ServerOptions {
 pub(crate) enum Route {
     Sync(Arc<dyn Handler>),
     Async(Arc<dyn AsyncHandler>),
+    Deferred(DeferredFn),
 }
 
 /// A server in the making: handlers first, then [`listen`](ServerBuilder::listen).
@@ -111,6 +113,14 @@ impl ServerBuilder {
     /// When `proc` is taken already.
     pub fn register_async(&mut self, proc: Proc, handler: Arc<dyn AsyncHandler>) {
         self.route(proc, Route::Async(handler));
+    }
+
+    /// Has `handler` take the calls of procedure `proc` and reply to each when it can.
+    ///
+    /// # Panics
+    /// When `proc` is taken already.
+    pub fn register_deferred(&mut self, proc: Proc, handler: DeferredFn) {
+        self.route(proc, Route::Deferred(handler));
     }
 
     /// Has `receiver` take the one-way messages of procedure `proc`. It runs on the connection's task and must not block.

@@ -13,6 +13,7 @@ use crate::budget::{Budget, Share};
 use crate::clients::RemoteClient;
 use crate::codec;
 use crate::conn::Conn;
+use crate::deferred::{DeferredFn, Responder};
 use crate::error::Status;
 use crate::frame::{AT_MOST_ONCE, Frame, Kind};
 use crate::handler::{AsyncHandler, BoxFuture, CallInfo, Handler, Notify, Proc, Request, Response};
@@ -32,8 +33,8 @@ pub(crate) struct Session {
 }
 
 /// Identifies the call a reply is for.
-#[derive(Clone, Copy)]
-struct CallId {
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct CallId {
     proc: Proc,
     xid: u64,
     at_most_once: bool,
@@ -118,6 +119,10 @@ impl Session {
                 self.shared.count(id.proc);
                 self.start(handler.clone(), id, frame).await;
             }
+            Some(Route::Deferred(handler)) => {
+                self.shared.count(id.proc);
+                self.defer(handler, id, frame).await;
+            }
             None => {
                 let reply = self.complete(id, Err(Status::NO_SUCH_PROC));
                 self.send(reply);
@@ -132,26 +137,45 @@ impl Session {
 
     /// Runs a waiting handler: here if it is ready at once, otherwise as a task.
     async fn start(self: &Arc<Self>, handler: Arc<dyn AsyncHandler>, id: CallId, frame: Frame) {
+        let share = self.share_of(&frame).await;
+        let bulky = !frame.payload.is_empty();
+        let request = self.request(frame);
+        let mut work: BoxFuture<'static, ()> = Box::pin(self.clone().run_async(handler, id, request, share));
+        let ready = !bulky && poll_fn(|cx| Poll::Ready(work.as_mut().poll(cx).is_ready())).await;
+        if !ready {
+            self.shared.spawn(work);
+        }
+    }
+
+    /// Waits until the connection may have one more call in flight.
+    async fn share_of(&self, frame: &Frame) -> Share {
         let bytes = frame.size();
-        let share = match self.budget.try_take(bytes) {
+        match self.budget.try_take(bytes) {
             Some(share) => share,
             None => {
                 self.conn.flush();
                 self.conn.paused(self.budget.take(bytes)).await
             }
-        };
-        let bulky = !frame.payload.is_empty();
-        let request = Request {
+        }
+    }
+
+    fn request(&self, frame: Frame) -> Request {
+        Request {
             proc: frame.proc,
             client: self.client.nonce,
             args: keep(frame.body),
             payload: keep(frame.payload),
             peer: Peer::of_client(self.conn.clone()),
-        };
-        let mut work: BoxFuture<'static, ()> = Box::pin(self.clone().run_async(handler, id, request, share));
-        let ready = !bulky && poll_fn(|cx| Poll::Ready(work.as_mut().poll(cx).is_ready())).await;
-        if !ready {
-            self.shared.spawn(work);
+        }
+    }
+
+    /// Hands a call to a handler that replies by itself.
+    async fn defer(self: &Arc<Self>, handler: &DeferredFn, id: CallId, frame: Frame) {
+        let responder = Responder::new(self.clone(), id, self.share_of(&frame).await);
+        let request = self.request(frame);
+        // The responder replies for a handler that panics.
+        if catch_unwind(AssertUnwindSafe(|| handler(request, responder))).is_err() {
+            tracing::error!("the handler of call {:#x} panicked", id.proc);
         }
     }
 
@@ -166,16 +190,19 @@ impl Session {
         let outcome = AssertUnwindSafe(running).catch_unwind().await.unwrap_or_else(|_| Err(fault(id.proc)));
         share.resize(outcome.as_ref().map_or(0, Response::size));
         let Some(reply) = self.complete(id, outcome) else { return };
-        // The caller may have reconnected meanwhile, and waits on its newest connection.
-        let conn = if self.conn.is_closed() { self.client.newest() } else { Some(self.conn.clone()) };
-        let Some(conn) = conn else { return };
+        let Some(conn) = self.reply_conn() else { return };
         conn.wait_for_room().await;
         conn.push(reply);
         if share.is_alone() { conn.flush() } else { conn.wake() }
     }
 
+    /// Where a late reply goes: the caller may have reconnected meanwhile, and waits on its newest connection.
+    pub fn reply_conn(&self) -> Option<Arc<Conn>> {
+        if self.conn.is_closed() { self.client.newest() } else { Some(self.conn.clone()) }
+    }
+
     /// The reply frame, remembered if it has to be; `None` when the client gave the call up.
-    fn complete(&self, id: CallId, outcome: Outcome) -> Option<Frame> {
+    pub fn complete(&self, id: CallId, outcome: Outcome) -> Option<Frame> {
         let reply = reply_frame(id, outcome, self.conn.frame_max);
         let wanted = !id.at_most_once || self.shared.clients.complete(&self.client, id.xid, reply.clone());
         wanted.then_some(reply)

@@ -6,6 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use yfs_tests::bench::load::{self, Rate, Size};
 use yfs_tests::bench::report::{Report, rows};
+use yfs_tests::bench::rsm::peers::Folder;
+use yfs_tests::bench::rsm::run::{Place, Plan};
+use yfs_tests::bench::rsm::{self, register};
 use yfs_tests::bench::{acquires, fail_over};
 use yfs_tests::binaries::Binaries;
 use yfs_tests::cluster::{Cluster, Options};
@@ -23,6 +26,18 @@ struct Args {
 enum What {
     /// A whole cluster and a mount, beside a plain directory, both below DIR.
     Run(Run),
+    /// The replicated state machine and its lock service, beside etcd and ZooKeeper if PEERS can bring them up.
+    Rsm(Rsm),
+    /// One replica of the program that `rsm` measures.
+    #[command(hide = true)]
+    Register {
+        master: String,
+        me: String,
+        #[arg(long, value_delimiter = ',', required = true)]
+        members: Vec<String>,
+        #[arg(long)]
+        data: PathBuf,
+    },
     /// The workloads in any directory.
     Load {
         dir: PathBuf,
@@ -54,12 +69,42 @@ struct Run {
     only: Vec<String>,
 }
 
+#[derive(Parser)]
+struct Rsm {
+    /// Our replicas keep their state below this directory.
+    #[arg(long)]
+    dir: PathBuf,
+    /// The figures, for machines.
+    #[arg(long, default_value = "bench-rsm.json")]
+    json: PathBuf,
+    /// One short round: for a look, not for a record.
+    #[arg(long)]
+    quick: bool,
+    /// A folder with a bench.sh that measures etcd and ZooKeeper.
+    #[arg(long, requires = "peers_state")]
+    peers: Option<PathBuf>,
+    /// Where that folder keeps its state: not on the disk of DIR.
+    #[arg(long)]
+    peers_state: Option<PathBuf>,
+    /// The size in GiB of the disk it makes for each.
+    #[arg(long, default_value_t = 4)]
+    peers_disk_gib: u32,
+    /// Where the programs are; default: beside this one.
+    #[arg(long)]
+    bin_dir: Option<PathBuf>,
+    /// Only these: compare, failover, million.
+    #[arg(value_parser = ["compare", "failover", "million"])]
+    only: Vec<String>,
+}
+
 type Result<T, E = Box<dyn Error>> = std::result::Result<T, E>;
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let result = match Args::parse().what {
         What::Run(args) => run(&args).await,
+        What::Rsm(args) => run_rsm(args).await,
+        What::Register { master, me, members, data } => register::serve(&master, &me, &members, &data).await,
         What::Load { dir, quick } => load::run(&dir, &size(quick), 1, print).map(drop).map_err(Into::into),
     };
     match result {
@@ -108,9 +153,30 @@ async fn run(args: &Run) -> Result<()> {
     tokio::task::block_in_place(|| cluster.stop())?;
     std::fs::remove_dir_all(&dir)?;
     println!("\n{}", report.table());
-    std::fs::write(&args.json, serde_json::to_string_pretty(&report)? + "\n")
-        .map_err(|e| format!("writing {}: {e}", args.json.display()))?;
-    println!("figures: {}", args.json.display());
+    write_json(&args.json, &report)
+}
+
+async fn run_rsm(args: Rsm) -> Result<()> {
+    let folder = |path: PathBuf| Folder {
+        path,
+        state: args.peers_state.clone().unwrap_or_default(),
+        out: args.json.with_extension("peers"),
+        disk_gib: args.peers_disk_gib,
+    };
+    let place = Place {
+        dir: args.dir.clone(),
+        binaries: args.bin_dir.clone().map_or_else(Binaries::of_this_build, Binaries::in_dir),
+        peers: args.peers.clone().map(folder),
+    };
+    let report = rsm::run::run(&Plan::new(args.quick), &place, &args.only).await?;
+    println!("\n{}", report.table());
+    write_json(&args.json, &report)
+}
+
+fn write_json(path: &Path, report: &impl serde::Serialize) -> Result<()> {
+    std::fs::write(path, serde_json::to_string_pretty(report)? + "\n")
+        .map_err(|e| format!("writing {}: {e}", path.display()))?;
+    println!("figures: {}", path.display());
     Ok(())
 }
 
