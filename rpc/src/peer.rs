@@ -65,6 +65,15 @@ impl Peer {
         }
     }
 
+    /// Whether both mean the same connection (at a client: the same client).
+    pub fn is_same(&self, other: &Peer) -> bool {
+        match (&self.0, &other.0) {
+            (Side::Client(one), Side::Client(other)) => Arc::ptr_eq(one, other),
+            (Side::Server(one, _), Side::Server(other, _)) => one.ptr_eq(other),
+            _ => false,
+        }
+    }
+
     /// Sends a one-way message, which may be lost with the connection. Does not block. False when the connection is
     /// dead, too much is queued on it already, or the message is larger than the other side accepts.
     pub fn notify(&self, proc: Proc, args: Bytes, payload: Bytes) -> bool {

@@ -143,6 +143,15 @@ impl Core {
         matches!(&self.role, RoleState::Master(reign) if self.committed >= reign.first_seq)
     }
 
+    /// Whether everything in the master's log is on its disk and on those of all other members that have everything
+    /// before entry `since`: from those that lag behind that, nothing is to be expected soon.
+    pub fn is_written(&self, since: u64) -> bool {
+        let RoleState::Master(reign) = &self.role else { return false };
+        let last = self.log.last().seq;
+        let written = |progress: &Progress| progress.matched >= last || progress.matched + 1 < since;
+        self.durable >= last && reign.followers.values().all(written)
+    }
+
     /// Master: what it knows of the other members, by identity. Empty elsewhere.
     pub fn followers(&self, now_ms: u64) -> Vec<Follower> {
         let RoleState::Master(reign) = &self.role else { return Vec::new() };

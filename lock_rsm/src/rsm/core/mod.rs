@@ -30,6 +30,7 @@
 mod boot;
 mod confirm;
 mod effects;
+mod gather;
 mod head_start;
 mod incoming;
 mod input;

@@ -3,6 +3,7 @@
 use super::super::store::SnapshotPiece;
 use super::super::types::Limits;
 use super::effects::Effects;
+use super::gather::Gather;
 use super::head_start::HeadStart;
 use super::incoming::Incoming;
 use super::input::{Input, Proposal, Stop};
@@ -73,8 +74,11 @@ pub struct ReplicaCore<T> {
     pub(super) waiting: Waiting<T>,
     pub(super) head_start: HeadStart,
     pub(super) snapshot_after: SnapshotAfter,
-    /// Proposals since the effects were last taken.
+    /// Proposals that are not in the log yet.
     pub(super) proposals: Vec<Proposal<T>>,
+    pub(super) gather: Gather,
+    /// Seq of the first command of the last batch that was put into the log.
+    pub(super) last_batch: u64,
     /// The last batch given out to be written, and the last one reported to be on disk.
     pub(super) submitted: u64,
     pub(super) persisted: u64,
@@ -134,6 +138,8 @@ impl<T: Ticket> ReplicaCore<T> {
             config,
             waiting,
             proposals: Vec::new(),
+            gather: Gather::default(),
+            last_batch: 0,
             submitted: 0,
             persisted: 0,
             after_persist: VecDeque::new(),
@@ -183,7 +189,8 @@ impl<T: Ticket> ReplicaCore<T> {
         if self.head_start.waits(self.looked_ms) {
             return look_again_ms;
         }
-        self.core.next_tick_ms().min(look_again_ms)
+        let tick_ms = self.core.next_tick_ms().min(look_again_ms);
+        self.gather.due_ms().map_or(tick_ms, |due_ms| tick_ms.min(due_ms))
     }
 
     /// Something happened.

@@ -5,10 +5,12 @@
 use super::super::core::{Program, Report, Task};
 use super::super::types::StateError;
 use super::allowance::Allowance;
-use super::driver::{Internal, Tell};
+use super::driver::Internal;
 use super::shared::Shared;
+use super::tell::Tell;
 use super::writer::{Job, LOOK_EVERY};
 use crate::consensus::Viewstamp;
+use rpc::Replies;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::thread::JoinHandle;
@@ -126,10 +128,11 @@ impl Hand {
 
     fn pass_on(&self, report: Report<Tell>) {
         self.shared.set_applied(report.applied, report.bytes);
+        let mut replies = Replies::new();
         for (tell, answer) in report.answers {
-            // A caller that gave up is not there to be told.
-            let _ = tell.send(answer);
+            tell.add_to(&mut replies, answer);
         }
+        replies.send();
         if let Some((view, leads)) = report.announced {
             self.shared.announce(&view, leads);
         }

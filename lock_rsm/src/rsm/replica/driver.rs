@@ -1,15 +1,14 @@
 //! The driver: the one task that owns the replica's core. It hands it messages, requests and time, and carries out what it
 //! wants done: writes go to the writer thread, tasks to the applier thread, messages to the links.
 
-use super::super::core::{
-    Answer, Effects, Input, Proposal, ReplicaCore, Retire, Retirement, Stop, Task, Ticket,
-};
+use super::super::core::{Effects, Input, Proposal, ReplicaCore, Retire, Retirement, Stop, Task};
 use super::super::store::{SnapshotPiece, StoreError};
 use super::super::types::{StateError, View};
 use super::applier;
 use super::ask::Applicant;
 use super::links::Links;
 use super::shared::Shared;
+use super::tell::Tell;
 use super::writer::Job;
 use crate::consensus::{Message, ReplicaId, SnapshotMeta};
 use std::future::Future;
@@ -17,20 +16,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 /// Inputs handled before the effects are taken: enough to batch well, little enough to answer soon.
 const INPUTS_MAX: usize = 1024;
-
-/// Where a caller waits for its answer.
-pub(super) type Tell = oneshot::Sender<Answer>;
-
-impl Ticket for Tell {
-    fn is_void(&self) -> bool {
-        self.is_closed()
-    }
-}
 
 /// What the replica's own threads report.
 pub(super) enum Internal {
@@ -238,8 +228,7 @@ impl Driver {
             self.job(Job::Piece(wanted))?;
         }
         for (tell, refused) in effects.refused {
-            // A caller that gave up is not there to be told.
-            let _ = tell.send(Err(refused));
+            tell.send(Err(refused));
         }
         if let Some(retired) = effects.retired {
             *self.shared.retired.lock() = retired;

@@ -17,6 +17,7 @@ mod links;
 mod peers;
 mod serve;
 mod shared;
+mod tell;
 mod writer;
 
 pub use driver::ReplicaFailure;
@@ -30,7 +31,7 @@ use super::types::{ReplicaOptions, ReplicaStatus, StateError, View, Workers};
 use crate::consensus::{Membership, RestoreError, Viewstamp};
 use ask::Applicant;
 use bytes::Bytes;
-use driver::{Driver, Hands, Inputs, Tell};
+use driver::{Driver, Hands, Inputs};
 use form::Formed;
 use links::Links;
 use parking_lot::Mutex;
@@ -40,6 +41,7 @@ use shared::{Shared, SharedParts};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+use tell::Tell;
 use tokio::sync::{mpsc, watch};
 
 /// Replicas whose asking to be taken in waits to be heard; more ask again.
@@ -422,8 +424,7 @@ fn run(parts: Parts) -> Result<(mpsc::Sender<Stop>, watch::Receiver<Option<Ended
 /// Whoever still waits must ask another replica.
 fn send_away(waiting: &Waiting<Tell>) {
     for tell in waiting.give_up() {
-        // A caller that gave up is not there to be told.
-        let _ = tell.send(Err(Refused::NotMaster));
+        tell.send(Err(Refused::NotMaster));
     }
 }
 

@@ -23,6 +23,11 @@ impl Peers {
 
     /// `client` was heard over `peer`.
     pub(super) fn note(&mut self, client: u64, peer: &Peer) {
+        if self.by_client.get(&client).is_some_and(|known| known.peer.is_same(peer)) {
+            // By far the most common case, once for each request. Of connections that live, the oldest go first when
+            // there are too many; one that is still in use is noted again with its next request.
+            return;
+        }
         self.clock += 1;
         let known = Known { peer: peer.clone(), seen: self.clock };
         if let Some(before) = self.by_client.insert(client, known) {

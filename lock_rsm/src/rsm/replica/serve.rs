@@ -1,18 +1,19 @@
 //! What a replica answers over RPC.
 
 use super::super::core::{Answer, Proposal, Refused};
-use super::super::state::{Applied, Command, Outcome, REGISTER_CLIENT};
+use super::super::state::{Command, REGISTER_CLIENT};
 use super::super::types::{ReplicaStatus, procs};
 use super::super::wire::{
-    Envelope, IdentityReply, InvokeHead, InvokeReply, JoinReply, JoinRequest, RetireReply, RetireRequest,
+    Envelope, IdentityReply, InvokeHead, JoinReply, JoinRequest, RetireReply, RetireRequest,
 };
 use super::applier::Work;
-use super::driver::{Ordered, Received, Tell};
+use super::driver::{Ordered, Received};
 use super::shared::{Position, Shared};
+use super::tell::Tell;
 use crate::consensus::{ReplicaId, Role, Viewstamp};
 use bytes::Bytes;
 use parking_lot::Mutex;
-use rpc::{Notify, Request, Response, ServerBuilder, Status};
+use rpc::{Notify, Request, Responder, Response, ServerBuilder, Status};
 use std::sync::{Arc, OnceLock};
 use tokio::sync::{mpsc, oneshot};
 
@@ -78,49 +79,42 @@ impl Desk {
         self.entrance.get().filter(|_| !closed)
     }
 
-    /// Has a command executed by the group.
+    /// Has a command executed by the group on behalf of a task of this process.
     pub(super) async fn execute(&self, asker: Asker, proc: u32, args: Bytes) -> Answer {
-        let Some(entrance) = self.entrance() else { return Err(Refused::NotMaster) };
-        let command = Command {
-            client: asker.client,
-            request: asker.request,
-            acked_upto: asker.acked_upto,
-            proc,
-            args,
-        };
-        let (ticket, answer) = oneshot::channel();
-        let key = (asker.client != 0).then_some((asker.client, asker.request));
-        match entrance.proposals.try_send(Proposal { key, command: command.encode(), ticket }) {
-            Ok(()) => answer.await.unwrap_or(Err(Refused::NotMaster)),
-            Err(mpsc::error::TrySendError::Full(_)) => Err(Refused::Busy),
-            Err(mpsc::error::TrySendError::Closed(_)) => Err(Refused::NotMaster),
+        let (tell, answer) = oneshot::channel();
+        self.propose(asker, proc, args, Tell::Task(tell));
+        answer.await.unwrap_or(Err(Refused::NotMaster))
+    }
+
+    /// Has a command executed by the group, and `tell` told.
+    fn propose(&self, asker: Asker, proc: u32, args: Bytes, tell: Tell) {
+        let Some(entrance) = self.entrance() else { return tell.send(Err(Refused::NotMaster)) };
+        let Asker { client, request, acked_upto } = asker;
+        let command = Command { client, request, acked_upto, proc, args }.encode();
+        let key = (client != 0).then_some((client, request));
+        match entrance.proposals.try_send(Proposal { key, command, ticket: tell }) {
+            Ok(()) => {}
+            Err(mpsc::error::TrySendError::Full(proposal)) => proposal.ticket.send(Err(Refused::Busy)),
+            Err(mpsc::error::TrySendError::Closed(proposal)) => {
+                proposal.ticket.send(Err(Refused::NotMaster));
+            }
         }
     }
 
-    async fn invoke(self: Arc<Self>, request: Request) -> Result<Response, Status> {
-        let head: InvokeHead = request.decode()?;
+    fn invoke(&self, request: Request, responder: Responder) {
+        let head: InvokeHead = match request.decode() {
+            Ok(head) => head,
+            Err(status) => return responder.reply(Err(status)),
+        };
         if head.client != 0 {
             self.shared.peers.lock().note(head.client, &request.peer);
         } else if head.proc != REGISTER_CLIENT {
             // Commands under no number are the group's own.
-            return Err(Status::BAD_ARGS);
+            return responder.reply(Err(Status::BAD_ARGS));
         }
         let asker = Asker { client: head.client, request: head.request, acked_upto: head.acked_upto };
-        let answer = self.execute(asker, head.proc, request.payload).await;
-        Ok(self.reply(answer))
-    }
-
-    fn reply(&self, answer: Answer) -> Response {
-        match answer {
-            Ok(Applied::Executed(Outcome::Done(reply))) => {
-                Response::of(&InvokeReply::Done).with_payload(reply)
-            }
-            Ok(Applied::Executed(Outcome::Failed(status))) => Response::of(&InvokeReply::Failed(status)),
-            Ok(Applied::Forgotten) => Response::of(&InvokeReply::Forgotten),
-            Err(Refused::NotMaster) => Response::of(&InvokeReply::NotMaster(self.shared.view())),
-            Err(Refused::Busy) => Response::of(&InvokeReply::Busy),
-            Err(Refused::TooLarge) => Response::of(&InvokeReply::Failed(Status::TOO_LARGE.0)),
-        }
+        let tell = Tell::client(Arc::clone(&self.shared), responder);
+        self.propose(asker, head.proc, request.payload, tell);
     }
 
     pub(super) async fn status(&self) -> ReplicaStatus {
@@ -221,9 +215,9 @@ fn role_name(position: &Position) -> &'static str {
 pub(super) fn register(desk: &Arc<Desk>, server: &mut ServerBuilder) {
     use rpc::Register;
     let at = Arc::clone(desk);
-    server.register_async(
+    server.register_deferred(
         procs::INVOKE,
-        rpc::asynchronous(move |request: Request| Arc::clone(&at).invoke(request)),
+        Arc::new(move |request: Request, responder: Responder| at.invoke(request, responder)),
     );
     let at = Arc::clone(desk);
     server.register(procs::MEMBERS, rpc::typed(move |_, (): ()| Ok(at.shared.view())));

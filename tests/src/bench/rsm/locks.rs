@@ -7,6 +7,7 @@ use serde::Serialize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
+use tokio::sync::watch;
 
 /// Acquisitions of a cached lock in one series.
 const CACHED: u32 = 1_000_000;
@@ -26,7 +27,7 @@ pub struct Locks {
     pub given_back: Measured,
     /// A cached lock: acquire and release, in nanoseconds.
     pub cached_ns: f64,
-    /// One lock wanted by two clients all the time: how often a second it goes from one to the other.
+    /// One lock, which each of two clients asks for as soon as the other has it: how often a second it changes hands.
     pub hand_overs: f64,
     /// How often two clients held it at once. Anything but 0 is a fault.
     pub broken: u64,
@@ -87,42 +88,51 @@ async fn cached(client: &LockClient) -> Result<f64, LockError> {
     Ok(began.elapsed().as_nanos() as f64 / f64::from(CACHED))
 }
 
-/// Two clients that want the same lock all the time: changes of hand a second, and how often both had it.
+/// Two clients that take turns with one lock: each asks for it as soon as the other one has it. Changes of hand a second,
+/// and how often both had it.
 async fn hand_over(a: &LockClient, b: &LockClient, time: Duration) -> Result<(f64, u64), LockError> {
-    let seen = Arc::new(Seen::default());
+    let table = Arc::new(Table { inside: AtomicU64::new(0), broken: AtomicU64::new(0) });
+    let turns = watch::Sender::new(0);
     let began = Instant::now();
     let tasks: Vec<_> = [a, b]
         .into_iter()
-        .zip(1..)
-        .map(|(client, who)| tokio::spawn(contend(client.clone(), who, seen.clone(), began + time)))
+        .zip(0..)
+        .map(|(client, who)| {
+            tokio::spawn(take_turns(client.clone(), who, turns.clone(), table.clone(), began + time))
+        })
         .collect();
     for task in tasks {
         task.await.expect("a contender does not panic")?;
     }
-    let rate = seen.hand_overs.load(Ordering::SeqCst) as f64 / began.elapsed().as_secs_f64();
-    Ok((rate, seen.broken.load(Ordering::SeqCst)))
+    let rate = *turns.borrow() as f64 / began.elapsed().as_secs_f64();
+    Ok((rate, table.broken.load(Ordering::SeqCst)))
 }
 
-#[derive(Default)]
-struct Seen {
+struct Table {
     inside: AtomicU64,
-    owner: AtomicU64,
-    hand_overs: AtomicU64,
     broken: AtomicU64,
 }
 
-async fn contend(client: LockClient, who: u64, seen: Arc<Seen>, until: Instant) -> Result<(), LockError> {
+/// Client `who` of two takes every turn whose number leaves `who` when divided by two.
+async fn take_turns(
+    client: LockClient,
+    who: u64,
+    turns: watch::Sender<u64>,
+    table: Arc<Table>,
+    until: Instant,
+) -> Result<(), LockError> {
+    let mut news = turns.subscribe();
     while Instant::now() < until {
+        // The sender is ours, so the wait ends only with a turn; the last turn is waited for as well.
+        let mine = news.wait_for(|turn| turn % 2 == who).await;
+        mine.expect("the sender is held here");
         let guard = client.acquire(&[(CONTENDED, Mode::Exclusive)]).await?;
-        if seen.inside.fetch_add(1, Ordering::SeqCst) != 0 {
-            seen.broken.fetch_add(1, Ordering::SeqCst);
+        if table.inside.fetch_add(1, Ordering::SeqCst) != 0 {
+            table.broken.fetch_add(1, Ordering::SeqCst);
         }
-        if seen.owner.swap(who, Ordering::SeqCst) != who {
-            seen.hand_overs.fetch_add(1, Ordering::SeqCst);
-        }
-        seen.inside.fetch_sub(1, Ordering::SeqCst);
+        turns.send_modify(|turn| *turn += 1);
+        table.inside.fetch_sub(1, Ordering::SeqCst);
         drop(guard);
-        tokio::task::yield_now().await; // a cached lock is taken without waiting, and others want this thread
     }
     Ok(())
 }
