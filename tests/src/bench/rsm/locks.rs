@@ -122,10 +122,14 @@ async fn take_turns(
     until: Instant,
 ) -> Result<(), LockError> {
     let mut news = turns.subscribe();
-    while Instant::now() < until {
-        // The sender is ours, so the wait ends only with a turn; the last turn is waited for as well.
-        let mine = news.wait_for(|turn| turn % 2 == who).await;
+    let over = || Instant::now() >= until;
+    loop {
+        let mine = news.wait_for(|turn| turn % 2 == who || over()).await;
         mine.expect("the sender is held here");
+        if over() {
+            turns.send_modify(|_| {}); // the other one may be waiting for a turn of ours
+            return Ok(());
+        }
         let guard = client.acquire(&[(CONTENDED, Mode::Exclusive)]).await?;
         if table.inside.fetch_add(1, Ordering::SeqCst) != 0 {
             table.broken.fetch_add(1, Ordering::SeqCst);
@@ -134,5 +138,4 @@ async fn take_turns(
         table.inside.fetch_sub(1, Ordering::SeqCst);
         drop(guard);
     }
-    Ok(())
 }
