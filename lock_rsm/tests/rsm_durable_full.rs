@@ -43,7 +43,7 @@ fn small_disk(command: &mut Command, data: &Path) {
     std::fs::create_dir_all(data).unwrap();
     let data = path(data);
     mounts_of_its_own(command, move || {
-        let (kind, size) = (c"tmpfs", c"size=1m");
+        let (kind, size) = (c"tmpfs", c"size=4m");
         // SAFETY: all strings live as long as the call.
         check(unsafe { libc::mount(kind.as_ptr(), data.as_ptr(), kind.as_ptr(), 0, size.as_ptr().cast()) })
     });

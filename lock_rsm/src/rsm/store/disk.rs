@@ -1,51 +1,53 @@
 //! The store on a real disk.
 
 use super::files::{DirLock, Format, sync_dir};
-use super::mirror::{self, Mirror};
+use super::frame::{Frame, Item};
 use super::progress::Progress;
-use super::reader::{Named, Reader, SNAPSHOT_VERSION, read_error, write_error};
+use super::replay::{Replayed, Unusable, replay};
+use super::segment::{self, Segment};
 use super::snapshots::{CHUNK_BYTES, Snapshots, chunk_count};
+use super::spans::Spans;
 use super::watermark::{Mark, Watermark};
 use super::{
-    Identity, LogWrite, RECORD_VERSION, Recovered, STORE_DIR, SaveSnapshot, SavedSnapshot, Snapshot,
-    SnapshotPiece, Store, StoreError, cluster_id, keys, log_record,
+    Identity, LogWrite, Recovered, SaveSnapshot, SavedSnapshot, Snapshot, SnapshotPiece, Store, StoreError,
+    cluster_id,
 };
 use crate::consensus::{Entry, HardState, Membership, Viewstamp};
 use bytes::Bytes;
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode};
-use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::VecDeque;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-const KEYSPACE: &str = "replica";
-/// The file with which fjall marks a complete database.
-const FJALL_MARKER: &str = "version";
-
-/// Bytes of entries per log record, so that cutting a record in two stays cheap.
-const LOG_RECORD_BYTES: usize = 1 << 20;
-const MEMTABLE_BYTES: u64 = 16 << 20;
-const CACHE_BYTES: u64 = 4 << 20;
+/// Bytes of items after which a group of writes goes on in another frame.
+const FRAME_BYTES: usize = 4 << 20;
 
 /// A replica's store in a directory. See the module's page for the layout.
 pub struct DiskStore {
     dir: PathBuf,
-    // Dropped in this order: handles into the database, the database, then the lock on the directory.
-    keyspace: Keyspace,
-    database: Database,
+    segment: Segment,
+    /// The number of the file that is written to, and of the last frame in it.
+    number: u64,
+    last_frame: u64,
+    /// Files before it: their numbers, and the last entry in each.
+    older: VecDeque<(u64, u64)>,
+    /// The seq of the last entry ever put into the file that is written to.
+    reaches: u64,
+    identity: Identity,
+    founding: Option<Membership>,
+    snapshot: Option<SavedSnapshot>,
+    spans: Spans,
     watermark: Watermark,
     progress: Progress,
     /// What is on disk now.
     mark: Mark,
-    /// The log's records: first seq to last stamp.
-    records: BTreeMap<u64, Viewstamp>,
-    snapshot: Option<SavedSnapshot>,
     /// The last generation given to a snapshot file.
     generation: u64,
-    /// Snapshot files that the next commit makes superfluous.
+    /// Snapshot files that the next write makes superfluous.
     superseded: Vec<u64>,
     snapshots: Snapshots,
     format: Format,
+    // Dropped last: the lock on the directory.
     _lock: Arc<DirLock>,
 }
 
@@ -55,57 +57,26 @@ impl DiskStore {
     /// When it is refused, all files are as they were before.
     pub fn open(dir: &Path, address: &str) -> Result<(DiskStore, Recovered), StoreError> {
         std::fs::create_dir_all(dir).map_err(|source| StoreError::io(dir, source))?;
-        let lock = DirLock::take(dir)?;
+        let lock = Arc::new(DirLock::take(dir)?);
         match Format::read(dir)? {
-            Some(format) if format.ready => {
-                let mirror = Mirror::begin(dir)?;
-                match DiskStore::recover(dir, address, Arc::new(lock), format) {
-                    Ok((mut store, recovered, named)) => {
-                        mirror.accept()?;
-                        store.tidy(named, recovered.snapshot.as_ref())?;
-                        Ok((store, recovered))
-                    }
-                    Err(refused) => {
-                        mirror.put_back()?;
-                        Err(refused)
-                    }
-                }
-            }
-            _ => DiskStore::create(dir, address, Arc::new(lock)),
+            Some(format) if format.ready => DiskStore::recover(dir, address, lock, format),
+            _ => DiskStore::create(dir, address, lock),
         }
     }
 
     fn create(dir: &Path, address: &str, lock: Arc<DirLock>) -> Result<(DiskStore, Recovered), StoreError> {
         let mut format = Format { cluster: None, ready: false };
         format.write(dir)?;
-        // What an interrupted creation left was never acted upon.
-        mirror::remove(&dir.join(STORE_DIR))?;
-        let (database, keyspace) = open_database(dir)?;
-        let identity = Identity { id: random_id(dir)?, address: address.to_owned() };
-        let mut batch = database.batch().durability(Some(PersistMode::SyncAll));
-        batch.insert(&keyspace, keys::IDENTITY, seal(&identity));
-        batch.insert(&keyspace, keys::HARD_STATE, seal(&HardState::default()));
-        batch.commit().map_err(|error| write_error(dir, &error))?;
-        let watermark = Watermark::create(dir)?;
-        let progress = Progress::open(dir, Mark::default())?;
-        format.ready = true;
-        format.write(dir)?;
-        sync_dir(dir).map_err(|source| StoreError::io(dir, source))?;
-        let store = DiskStore {
-            dir: dir.to_owned(),
-            keyspace,
-            database,
-            watermark,
-            progress,
-            mark: Mark::default(),
-            records: BTreeMap::new(),
-            snapshot: None,
-            generation: 0,
-            superseded: Vec::new(),
-            snapshots: Snapshots::of(dir, Arc::clone(&lock)),
-            format,
-            _lock: lock,
+        let log = dir.join(segment::DIR);
+        let anew = || -> std::io::Result<Identity> {
+            // What an interrupted creation left was never acted upon.
+            match std::fs::remove_dir_all(&log) {
+                Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+                _ => std::fs::create_dir(&log)?,
+            }
+            Ok(Identity { id: segment::random()?.max(1), address: address.to_owned() })
         };
+        let identity = anew().map_err(|source| StoreError::io(&log, source))?;
         let recovered = Recovered {
             identity,
             founding: None,
@@ -113,23 +84,29 @@ impl DiskStore {
             snapshot: None,
             entries: Vec::new(),
         };
+        let watermark = Watermark::create(dir)?;
+        let opened = Opened { recovered: &recovered, saved: None, file: 1, frame: 1, watermark, format };
+        let mut store = DiskStore::begin(dir, lock, opened)?;
+        format.ready = true;
+        format.write(dir)?;
+        sync_dir(dir).map_err(|source| StoreError::io(dir, source))?;
+        store.format = format;
         Ok((store, recovered))
     }
 
-    /// Reads and checks everything. Nothing but the mirror in `store/` changes.
+    /// Reads and checks everything before anything is changed.
     fn recover(
         dir: &Path,
         address: &str,
         lock: Arc<DirLock>,
         format: Format,
-    ) -> Result<(DiskStore, Recovered, Option<Named>), StoreError> {
-        if !dir.join(STORE_DIR).join(FJALL_MARKER).is_file() {
-            return Err(StoreError::damaged(dir, "its store/version is gone"));
-        }
-        let (database, keyspace) = open_database(dir)?;
-        let snapshots = Snapshots::of(dir, Arc::clone(&lock));
-        let reader = Reader { dir, keyspace: &keyspace };
-        let identity = reader.identity()?;
+    ) -> Result<(DiskStore, Recovered), StoreError> {
+        let (numbers, unfinished) = list(dir)?;
+        let Replayed { identity, founding, hard_state, snapshot: saved, entries, last_frame } =
+            replay(&numbers, |number| read_file(dir, number))?.map_err(|unusable| refuse(dir, unusable))?;
+        let gone = |what: &str| StoreError::damaged(dir, format!("the {what} in its log/ is gone"));
+        let identity = identity.ok_or_else(|| gone("identity"))?;
+        let hard_state = hard_state.ok_or_else(|| gone("promises"))?;
         if identity.address != address {
             return Err(StoreError::OtherReplica {
                 dir: dir.to_owned(),
@@ -137,83 +114,142 @@ impl DiskStore {
                 mine: address.to_owned(),
             });
         }
-        let hard_state = reader.hard_state()?;
-        let founding = reader.founding(&format)?;
-        let named = reader.snapshot()?;
-        let snapshot = match &named {
-            None => None,
-            Some(Named::File(saved)) => Some(snapshots.read(saved)?),
-            Some(Named::Pieces(saved)) => Some(reader.pieces(saved)?),
-        };
-        let base = snapshot.as_ref().map_or(Viewstamp::ZERO, |snapshot| snapshot.meta.stamp);
-        let (records, entries) = reader.log(base)?;
-        let last = entries.last().map_or(base, |entry| entry.stamp);
-        let mark = Mark { hard_state, last };
+        // FORMAT may lag by the crash between the two writes.
+        if format.cluster.is_some() && format.cluster != founding.as_ref().map(cluster_id) {
+            return Err(StoreError::damaged(dir, "its log/ belongs to another group than its FORMAT file"));
+        }
+        let snapshots = Snapshots::of(dir, Arc::clone(&lock));
+        let snapshot = saved.as_ref().map(|saved| snapshots.read(saved)).transpose()?;
+        let base = saved.as_ref().map_or(Viewstamp::ZERO, |saved| saved.meta.stamp);
+        let mark = Mark { hard_state, last: entries.last().map_or(base, |entry| entry.stamp) };
         let watermark = Watermark::check(dir, &mark)?;
         if let Some(missing) = Progress::read(dir)?.and_then(|noted| noted.missing_in(&mark)) {
-            return Err(StoreError::damaged(dir, format!("store/ is not what its PROGRESS says: {missing}")));
+            return Err(StoreError::damaged(dir, format!("log/ is not what its PROGRESS says: {missing}")));
         }
-        let store = DiskStore {
+        let recovered = Recovered { identity, founding, hard_state, snapshot, entries };
+        let file = numbers.last().map_or(1, |last| last + 1);
+        let opened = Opened { recovered: &recovered, saved, file, frame: last_frame + 1, watermark, format };
+        let store = DiskStore::begin(dir, lock, opened)?;
+        store.tidy(&numbers, &unfinished)?;
+        Ok((store, recovered))
+    }
+
+    /// Writes all that was recovered into a file of its own. What was read may have been in the page cache only, or may end
+    /// in what a crash tore: nothing is believed to be on disk but what was written and synced by this process.
+    fn begin(dir: &Path, lock: Arc<DirLock>, opened: Opened<'_>) -> Result<DiskStore, StoreError> {
+        let Opened { recovered, saved, file, frame, watermark, format } = opened;
+        let base = saved.as_ref().map_or(Viewstamp::ZERO, |saved| saved.meta.stamp);
+        let spans = Spans::of(base, &recovered.entries);
+        let mark = Mark { hard_state: recovered.hard_state, last: spans.last() };
+        let mut head = Frame::default();
+        head.add(&Item::Whole);
+        add_base(
+            &mut head,
+            &recovered.identity,
+            recovered.founding.as_ref(),
+            mark.hard_state,
+            saved.as_ref(),
+        );
+        let mut frames = vec![head];
+        for run in runs(&recovered.entries) {
+            let mut frame = Frame::default();
+            frame.add_entries(run);
+            frames.push(frame);
+        }
+        let segment = Segment::create(dir, file, frame, &frames)
+            .map_err(|source| StoreError::io(&segment::path(dir, file), source))?;
+        Ok(DiskStore {
             dir: dir.to_owned(),
-            keyspace,
-            database,
+            segment,
+            number: file,
+            last_frame: frame + frames.len() as u64 - 1,
+            older: VecDeque::new(),
+            reaches: mark.last.seq,
+            identity: recovered.identity.clone(),
+            founding: recovered.founding.clone(),
+            generation: saved.as_ref().map_or(0, |saved| saved.generation),
+            snapshot: saved,
+            spans,
             watermark,
             progress: Progress::open(dir, mark)?,
             mark,
-            records,
-            snapshot: None,
-            generation: 0,
             superseded: Vec::new(),
-            snapshots,
+            snapshots: Snapshots::of(dir, Arc::clone(&lock)),
             format,
             _lock: lock,
-        };
-        Ok((store, Recovered { identity, founding, hard_state, snapshot, entries }, named))
+        })
     }
 
-    /// After the directory was accepted: takes up its snapshot and removes what a crash left of others.
-    fn tidy(&mut self, named: Option<Named>, snapshot: Option<&Snapshot>) -> Result<(), StoreError> {
-        match (named, snapshot) {
-            (Some(Named::File(saved)), _) => {
-                self.generation = saved.generation;
-                self.snapshot = Some(saved);
-            }
-            (Some(Named::Pieces(pieces)), Some(snapshot)) => {
-                self.generation = pieces.generation;
-                self.move_to_file(snapshot)?;
-            }
-            _ => {}
+    /// Removes what is superfluous now that the directory was accepted.
+    fn tidy(&self, numbers: &[u64], unfinished: &[PathBuf]) -> Result<(), StoreError> {
+        let read = numbers.iter().map(|number| segment::path(&self.dir, *number));
+        for path in read.chain(unfinished.iter().cloned()) {
+            std::fs::remove_file(&path).map_err(|source| StoreError::io(&path, source))?;
         }
         self.snapshots.remove_others(self.snapshot.as_ref().map(|saved| saved.generation))
     }
 
-    /// Gives a snapshot that an earlier version of this program kept in the store a file.
-    fn move_to_file(&mut self, snapshot: &Snapshot) -> Result<(), StoreError> {
-        let saved = self.write_file(snapshot)?;
-        let mut batch = self.database.batch();
-        for item in self.keyspace.prefix(keys::PIECES_PREFIX) {
-            let key = item.key().map_err(|error| read_error(&self.dir, &error))?;
-            batch.remove(&self.keyspace, key);
-        }
-        self.switch_snapshot(&mut batch, saved);
-        self.commit(batch)
-    }
-
-    fn commit(&mut self, batch: OwnedWriteBatch) -> Result<(), StoreError> {
-        let batch = batch.durability(Some(PersistMode::SyncData));
-        batch.commit().map_err(|error| write_error(&self.dir, &error))?;
+    /// Puts a frame on the disk, and removes what it makes superfluous.
+    fn commit(&mut self, frame: &Frame) -> Result<(), StoreError> {
+        let number = self.last_frame + 1;
+        self.segment.append(number, frame).map_err(|source| self.failed(self.segment.path(), &source))?;
+        self.last_frame = number;
+        self.reaches = self.reaches.max(self.spans.last().seq);
         for generation in std::mem::take(&mut self.superseded) {
             self.snapshots.remove(generation);
         }
+        if self.segment.is_full() {
+            self.begin_segment()?;
+        }
+        self.drop_older();
         Ok(())
     }
 
-    /// Commits a change of the log or the promises, keeping watermark and progress at or below what is on disk.
-    fn commit_log(&mut self, batch: OwnedWriteBatch) -> Result<(), StoreError> {
-        self.mark.last = self.last();
-        self.watermark.lower(self.mark.last)?;
-        self.progress.lower(self.mark.last)?;
-        self.commit(batch)?;
+    fn begin_segment(&mut self) -> Result<(), StoreError> {
+        let mut base = Frame::default();
+        base.add(&Item::Continues(self.spans.last().seq));
+        add_base(
+            &mut base,
+            &self.identity,
+            self.founding.as_ref(),
+            self.mark.hard_state,
+            self.snapshot.as_ref(),
+        );
+        let (number, frame) = (self.number + 1, self.last_frame + 1);
+        let path = segment::path(&self.dir, number);
+        self.segment = Segment::create(&self.dir, number, frame, &[base])
+            .map_err(|source| self.failed(&path, &source))?;
+        self.older.push_back((self.number, self.reaches));
+        (self.number, self.last_frame) = (number, frame);
+        Ok(())
+    }
+
+    /// Removes the files all of whose entries the snapshot covers, the oldest first.
+    fn drop_older(&mut self) {
+        let covered = self.snapshot.as_ref().map_or(0, |saved| saved.meta.stamp.seq);
+        while let Some((number, _)) = self.older.front().copied().filter(|(_, reaches)| *reaches <= covered) {
+            self.older.pop_front();
+            let path = segment::path(&self.dir, number);
+            if let Err(error) = std::fs::remove_file(&path) {
+                tracing::warn!(
+                    "an old part of the log stays until the next start: {}: {error}",
+                    path.display()
+                );
+            }
+        }
+    }
+
+    fn failed(&self, path: &Path, source: &std::io::Error) -> StoreError {
+        StoreError::Write { dir: self.dir.clone(), what: format!("{}: {source}", path.display()) }
+    }
+
+    /// Puts the entries and promises of a group on the disk, keeping watermark and progress at or below what is there.
+    fn commit_log(&mut self, frame: &mut Frame, lowest: &mut Viewstamp) -> Result<(), StoreError> {
+        self.mark.last = self.spans.last();
+        let lowest = std::mem::replace(lowest, self.mark.last).min(self.mark.last);
+        self.watermark.lower(lowest)?;
+        self.progress.lower(lowest)?;
+        self.commit(&std::mem::take(frame))?;
         self.progress.note(self.mark)
     }
 
@@ -222,123 +258,127 @@ impl DiskStore {
         self.generation
     }
 
-    fn write_file(&mut self, snapshot: &Snapshot) -> Result<SavedSnapshot, StoreError> {
-        let generation = self.next_generation();
-        self.snapshots.write(generation, snapshot)
-    }
-
-    /// Puts the change of snapshot into `batch`.
-    fn switch_snapshot(&mut self, batch: &mut OwnedWriteBatch, saved: SavedSnapshot) {
-        let record = rpc::record::seal(SNAPSHOT_VERSION, &rpc::codec::encode(&saved));
-        batch.insert(&self.keyspace, keys::SNAPSHOT, record);
+    /// Puts the change of snapshot into `frame`.
+    fn switch_snapshot(&mut self, frame: &mut Frame, saved: SavedSnapshot, alone: bool) {
+        self.spans.cover(saved.meta.stamp, alone);
+        frame.add(&if alone { Item::SnapshotAlone(saved.clone()) } else { Item::Snapshot(saved.clone()) });
         self.superseded.extend(self.snapshot.replace(saved).map(|old| old.generation));
     }
 
-    /// Puts the dropping of the log up to `upto` into `batch`. A record that reaches further stays whole: opening skips
-    /// what the snapshot covers.
-    fn drop_log_upto(&mut self, batch: &mut OwnedWriteBatch, upto: u64) {
-        let covered: Vec<u64> =
-            self.records.iter().take_while(|(_, last)| last.seq <= upto).map(|(first, _)| *first).collect();
-        for first in covered {
-            self.records.remove(&first);
-            batch.remove(&self.keyspace, keys::log(first));
+    fn take(&mut self, frame: &mut Frame, write: LogWrite) -> Result<(), StoreError> {
+        if let Some(hard_state) = write.hard_state {
+            self.mark.hard_state = hard_state;
+            frame.add(&Item::HardState(hard_state));
         }
-    }
-
-    /// Puts the dropping of the log from `from` on into `batch`, cutting the record in which it falls.
-    fn drop_log_from(&mut self, batch: &mut OwnedWriteBatch, from: u64) -> Result<(), StoreError> {
-        for first in self.records.split_off(&from).into_keys() {
-            batch.remove(&self.keyspace, keys::log(first));
+        if let Some((snapshot, alone)) = &write.install {
+            let generation = self.next_generation();
+            let saved = self.snapshots.write(generation, snapshot)?;
+            self.switch_snapshot(frame, saved, *alone);
         }
-        let Some((first, last)) = self.records.last_key_value().map(|(first, last)| (*first, *last)) else {
-            return Ok(());
-        };
-        if last.seq < from {
-            return Ok(());
+        if let Some(from) = write.truncate_from {
+            self.spans.cut_from(from);
+            frame.add(&Item::CutFrom(from));
         }
-        let mut entries = Reader { dir: &self.dir, keyspace: &self.keyspace }.log_record(first)?;
-        entries.retain(|entry| entry.stamp.seq < from);
-        self.insert_record(batch, &entries);
+        if !write.append.is_empty() {
+            self.spans.append(&write.append);
+            frame.add_entries(&write.append);
+        }
         Ok(())
     }
+}
 
-    fn insert_record(&mut self, batch: &mut OwnedWriteBatch, entries: &[Entry]) {
-        let (Some(first), Some(last)) = (entries.first(), entries.last()) else { return };
-        let value = rpc::record::seal(RECORD_VERSION, &log_record::encode(entries));
-        batch.insert(&self.keyspace, keys::log(first.stamp.seq), value);
-        self.records.insert(first.stamp.seq, last.stamp);
+/// What a new file of a directory that is opened says.
+struct Opened<'a> {
+    recovered: &'a Recovered,
+    saved: Option<SavedSnapshot>,
+    /// Numbers of the file and of its first frame.
+    file: u64,
+    frame: u64,
+    watermark: Watermark,
+    format: Format,
+}
+
+/// Every file begins with what is not in the log's entries, so that the files before it can go.
+fn add_base(
+    frame: &mut Frame,
+    identity: &Identity,
+    founding: Option<&Membership>,
+    hard_state: HardState,
+    snapshot: Option<&SavedSnapshot>,
+) {
+    frame.add(&Item::Identity(identity.clone()));
+    if let Some(founding) = founding {
+        frame.add(&Item::Founding(founding.clone()));
     }
-
-    fn append(&mut self, batch: &mut OwnedWriteBatch, entries: &[Entry]) {
-        let mut rest = entries;
-        while !rest.is_empty() {
-            let mut bytes = 0;
-            let fits = rest.iter().take_while(|entry| {
-                bytes += entry.size_bytes();
-                bytes <= LOG_RECORD_BYTES
-            });
-            let (record, after) = rest.split_at(fits.count().max(1));
-            self.insert_record(batch, record);
-            rest = after;
-        }
+    frame.add(&Item::HardState(hard_state));
+    if let Some(snapshot) = snapshot {
+        frame.add(&Item::Snapshot(snapshot.clone()));
     }
+}
 
-    /// The stamp at which the log ends.
-    fn last(&self) -> Viewstamp {
-        let base = self.snapshot.as_ref().map_or(Viewstamp::ZERO, |saved| saved.meta.stamp);
-        match self.records.last_key_value() {
-            Some((_, last)) if last.seq > base.seq => *last,
-            _ => base,
-        }
+/// The entries in runs of a frame each.
+fn runs(entries: &[Entry]) -> Vec<&[Entry]> {
+    let (mut runs, mut rest) = (Vec::new(), entries);
+    while !rest.is_empty() {
+        let mut bytes = 0;
+        let fits = rest.iter().take_while(|entry| {
+            bytes += entry.size_bytes();
+            bytes <= FRAME_BYTES
+        });
+        let (run, after) = rest.split_at(fits.count().max(1));
+        runs.push(run);
+        rest = after;
     }
+    runs
+}
 
-    fn install(
-        &mut self,
-        batch: &mut OwnedWriteBatch,
-        snapshot: &Snapshot,
-        discard_log: bool,
-    ) -> Result<(), StoreError> {
-        let saved = self.write_file(snapshot)?;
-        if discard_log {
-            self.drop_log_from(batch, 0)?;
-        } else {
-            self.drop_log_upto(batch, snapshot.meta.stamp.seq);
+fn list(dir: &Path) -> Result<(Vec<u64>, Vec<PathBuf>), StoreError> {
+    match segment::list(dir) {
+        Ok((numbers, _)) if numbers.is_empty() => Err(StoreError::damaged(dir, "its log/ has no files")),
+        Ok(found) => Ok(found),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            Err(StoreError::damaged(dir, "its log/ is gone"))
         }
-        self.switch_snapshot(batch, saved);
-        Ok(())
+        Err(error) if error.kind() == ErrorKind::InvalidData => {
+            Err(StoreError::damaged(dir, error.to_string()))
+        }
+        Err(source) => Err(StoreError::io(&dir.join(segment::DIR), source)),
+    }
+}
+
+fn read_file(dir: &Path, number: u64) -> Result<Bytes, StoreError> {
+    let path = segment::path(dir, number);
+    std::fs::read(&path).map(Bytes::from).map_err(|source| StoreError::io(&path, source))
+}
+
+fn refuse(dir: &Path, why: Unusable) -> StoreError {
+    match why {
+        Unusable::Damaged(what) => StoreError::damaged(dir, what),
+        Unusable::Version(found) => StoreError::Version { dir: dir.to_owned(), found },
     }
 }
 
 impl Store for DiskStore {
     fn write(&mut self, batches: Vec<LogWrite>) -> Result<(), StoreError> {
-        let mut batch = self.database.batch();
-        let mut pending: Vec<Entry> = Vec::new();
+        let (mut frame, mut lowest) = (Frame::default(), self.spans.last());
         for write in batches {
-            if write.install.is_some() || write.truncate_from.is_some() {
-                // Cutting a record reads it back, so what was put into the batch must be in the store first.
-                self.append(&mut batch, &std::mem::take(&mut pending));
-                self.commit_log(std::mem::replace(&mut batch, self.database.batch()))?;
+            self.take(&mut frame, write)?;
+            lowest = lowest.min(self.spans.last());
+            if frame.items().len() >= FRAME_BYTES {
+                self.commit_log(&mut frame, &mut lowest)?;
             }
-            if let Some(hard_state) = write.hard_state {
-                self.mark.hard_state = hard_state;
-                batch.insert(&self.keyspace, keys::HARD_STATE, seal(&hard_state));
-            }
-            if let Some((snapshot, discard_log)) = &write.install {
-                self.install(&mut batch, snapshot, *discard_log)?;
-            }
-            if let Some(from) = write.truncate_from {
-                self.drop_log_from(&mut batch, from)?;
-            }
-            pending.extend(write.append);
         }
-        self.append(&mut batch, &pending);
-        self.commit_log(batch)
+        if !frame.items().is_empty() {
+            self.commit_log(&mut frame, &mut lowest)?;
+        }
+        Ok(())
     }
 
     fn form(&mut self, founding: &Membership) -> Result<(), StoreError> {
-        let mut batch = self.database.batch();
-        batch.insert(&self.keyspace, keys::FOUNDING, seal(&founding.members));
-        self.commit(batch)?;
+        self.founding = Some(founding.clone());
+        let mut frame = Frame::default();
+        frame.add(&Item::Founding(founding.clone()));
+        self.commit(&frame)?;
         self.format.cluster = Some(cluster_id(founding));
         self.format.write(&self.dir)
     }
@@ -354,10 +394,9 @@ impl Store for DiskStore {
             self.snapshots.remove(saved.generation);
             return Ok(());
         }
-        let mut batch = self.database.batch();
-        self.drop_log_upto(&mut batch, saved.meta.stamp.seq);
-        self.switch_snapshot(&mut batch, saved);
-        self.commit(batch)
+        let mut frame = Frame::default();
+        self.switch_snapshot(&mut frame, saved, false);
+        self.commit(&frame)
     }
 
     fn snapshot_piece(
@@ -385,34 +424,5 @@ impl Store for DiskStore {
 
     fn settle(&mut self) -> Result<(), StoreError> {
         self.watermark.write_now(self.mark)
-    }
-}
-
-fn seal<T: Serialize>(value: &T) -> Vec<u8> {
-    rpc::record::seal(RECORD_VERSION, &rpc::codec::encode(value))
-}
-
-fn random_id(dir: &Path) -> Result<u64, StoreError> {
-    let mut bytes = [0; 8];
-    getrandom::fill(&mut bytes)
-        .map_err(|error| StoreError::io(dir, std::io::Error::other(format!("no randomness: {error}"))))?;
-    Ok(u64::from_le_bytes(bytes).max(1))
-}
-
-/// Opens fjall's part. Damaged files may make it panic as well as fail, and both are told the same way.
-fn open_database(dir: &Path) -> Result<(Database, Keyspace), StoreError> {
-    let open = || -> fjall::Result<(Database, Keyspace)> {
-        let database =
-            Database::builder(dir.join(STORE_DIR)).worker_threads(1).cache_size(CACHE_BYTES).open()?;
-        let options = || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES);
-        let keyspace = database.keyspace(KEYSPACE, options)?;
-        Ok((database, keyspace))
-    };
-    match rpc::quiet::catch_quietly(open) {
-        Ok(opened) => opened.map_err(|error| read_error(dir, &error)),
-        Err(said) => {
-            tracing::debug!("{}: opening the store panicked: {said}", dir.display());
-            Err(StoreError::damaged(dir, "its store/ is inconsistent"))
-        }
     }
 }

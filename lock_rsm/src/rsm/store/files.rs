@@ -7,7 +7,7 @@ use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
 const KIND: &str = "yfs-lock-replica";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const LOCK: &str = "LOCK";
 const FORMAT: &str = "FORMAT";
 
@@ -183,9 +183,9 @@ mod tests {
     #[test]
     fn versions_and_torn_formats_are_told_apart() {
         let dir = tempfile::tempdir().unwrap();
-        fs::write(dir.path().join("FORMAT"), "yfs-lock-replica\nversion 2\n").unwrap();
+        fs::write(dir.path().join("FORMAT"), "yfs-lock-replica\nversion 1\n").unwrap();
         assert!(matches!(Format::read(dir.path()), Err(StoreError::Version { .. })));
-        fs::write(dir.path().join("FORMAT"), "yfs-lock-replica\nversion 1\nclus").unwrap();
+        fs::write(dir.path().join("FORMAT"), "yfs-lock-replica\nversion 2\nclus").unwrap();
         assert!(matches!(Format::read(dir.path()), Err(StoreError::Damaged { .. })));
     }
 

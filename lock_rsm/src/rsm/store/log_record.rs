@@ -1,14 +1,11 @@
 //! How entries lie on disk: a run of consecutive ones per record, so that a group commit is one small write.
 
-use crate::consensus::{Entry, Membership, Payload, Viewstamp};
+use crate::consensus::{Entry, Payload, Viewstamp};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 const NOOP: u8 = 0;
 const COMMAND: u8 = 1;
-/// Members only, as earlier versions of this program wrote them.
-const MEMBERS: u8 = 2;
-/// Members, and who was one.
-const MEMBERSHIP: u8 = 3;
+const MEMBERSHIP: u8 = 2;
 
 /// Encodes consecutive entries: each as view (u64), seq (u64), kind (u8), length (u32), payload; little-endian.
 pub(super) fn encode(entries: &[Entry]) -> Vec<u8> {
@@ -50,7 +47,6 @@ pub(super) fn decode(mut bytes: Bytes) -> Option<Vec<Entry>> {
         let payload = match kind {
             NOOP if payload.is_empty() => Payload::Noop,
             COMMAND => Payload::Command(payload),
-            MEMBERS => Payload::Membership(Membership::of(rpc::codec::decode(&payload).ok()?)),
             MEMBERSHIP => Payload::Membership(rpc::codec::decode(&payload).ok()?),
             _ => return None,
         };
@@ -62,7 +58,7 @@ pub(super) fn decode(mut bytes: Bytes) -> Option<Vec<Entry>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::consensus::Member;
+    use crate::consensus::{Member, Membership};
     use proptest::prelude::*;
 
     #[test]
@@ -78,21 +74,6 @@ mod tests {
         let bytes = Bytes::from(encode(&entries));
         assert_eq!(decode(bytes.clone()), Some(entries));
         assert_eq!(decode(bytes.slice(..bytes.len() - 1)), None);
-    }
-
-    #[test]
-    fn members_as_earlier_versions_wrote_them_are_read() {
-        let members = vec![Member { id: 1, address: "127.0.0.1:1".into(), voter: true }];
-        let payload = rpc::codec::encode(&members);
-        let mut record = BytesMut::new();
-        record.put_u64_le(3);
-        record.put_u64_le(9);
-        record.put_u8(MEMBERS);
-        record.put_u32_le(payload.len() as u32);
-        record.put_slice(&payload);
-        let entry =
-            Entry { stamp: Viewstamp::new(3, 9), payload: Payload::Membership(Membership::of(members)) };
-        assert_eq!(decode(record.freeze()), Some(vec![entry]));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The durable side of a replica: its log, promises, identity and snapshots.
 //!
 //! [`Store`] is what the driver needs of it, so that a simulator can put its own disk under a replica;
-//! [`DiskStore`] is the real one, an embedded `fjall` store in the replica's directory:
+//! [`DiskStore`] is the real one, a directory of the replica's own:
 //!
 //! | path | what |
 //! | --- | --- |
@@ -9,20 +9,21 @@
 //! | `FORMAT` | text: kind, version, group, whether the directory is complete |
 //! | `WATERMARK` | a lower bound of what is known to be on disk, to recognise a log that lost its end |
 //! | `PROGRESS` | the same, noted after every write and never waited for |
-//! | `store/` | the `fjall` store of log, promises and identity; every value is sealed with [`rpc::record`] |
-//! | `snapshots/` | the snapshot that the store names |
+//! | `log/` | log, promises and identity, in files that are written from front to back |
+//! | `snapshots/` | the snapshot that the log names |
 //!
 //! `docs/on-disk-format.md` has it byte by byte.
 
 mod disk;
 mod files;
+mod frame;
 pub(crate) mod fuzzing;
-mod keys;
 mod log_record;
-mod mirror;
 mod progress;
-mod reader;
+mod replay;
+mod segment;
 mod snapshots;
+mod spans;
 mod watermark;
 
 #[cfg(test)]
@@ -35,9 +36,6 @@ use crate::consensus::{Entry, HardState, Membership, ReplicaId, SnapshotMeta, Vi
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
-
-const RECORD_VERSION: u8 = 1;
-const STORE_DIR: &str = "store";
 
 /// Who a data directory belongs to, for ever.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -207,7 +205,7 @@ pub enum StoreError {
         /// What happened.
         what: String,
     },
-    /// The embedded store failed while in use.
+    /// The disk failed while in use.
     #[error(
         "writing to the data directory {dir} failed: {what}; the replica stops, because nothing it says would be durable"
     )]

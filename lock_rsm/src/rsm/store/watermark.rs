@@ -80,10 +80,7 @@ impl Watermark {
         let mark =
             read(&bytes).ok_or_else(|| StoreError::damaged(dir, "its WATERMARK file is unreadable"))?;
         if let Some(missing) = mark.missing_in(found) {
-            return Err(StoreError::damaged(
-                dir,
-                format!("store/ is not what its WATERMARK says: {missing}"),
-            ));
+            return Err(StoreError::damaged(dir, format!("log/ is not what its WATERMARK says: {missing}")));
         }
         Ok(Watermark { path, written: mark, written_at: Instant::now() })
     }

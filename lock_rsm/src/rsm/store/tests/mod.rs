@@ -2,6 +2,7 @@
 
 mod damage;
 mod format;
+mod segments;
 mod snapshots;
 
 use super::snapshots::CHUNK_BYTES;
@@ -69,13 +70,12 @@ fn seqs(recovered: &Recovered) -> Vec<(u64, u64)> {
     recovered.entries.iter().map(|entry| (entry.stamp.view, entry.stamp.seq)).collect()
 }
 
-/// The journal that fjall writes to.
+/// The file of the log that is written to.
 fn journal(dir: &Path) -> PathBuf {
-    let files = fs::read_dir(dir.join("store")).unwrap().map(|file| file.unwrap().path());
-    files.filter(|path| path.extension().is_some_and(|ext| ext == "jnl")).max().unwrap()
+    fs::read_dir(dir.join("log")).unwrap().map(|file| file.unwrap().path()).max().unwrap()
 }
 
-/// Where the journal has written data last; it is preallocated with zeros.
+/// Where it has data last; zeros are written ahead.
 fn journal_end(path: &Path) -> usize {
     fs::read(path).unwrap().iter().rposition(|byte| *byte != 0).unwrap() + 1
 }
@@ -325,7 +325,7 @@ fn flipped_bytes_never_lose_anything_silently() {
 
 #[test]
 fn missing_parts_are_refused() {
-    for part in ["WATERMARK", "store/version", "store"] {
+    for part in ["WATERMARK", "log"] {
         let dir = written();
         let path = dir.path().join(part);
         if path.is_dir() {
@@ -355,7 +355,7 @@ fn another_groups_store_is_refused() {
     let cluster = text.lines().find_map(|line| line.strip_prefix("cluster ")).unwrap().to_owned();
     fs::write(&path, text.replace(&cluster, "00000000deadbeef")).unwrap();
     assert!(refusal(dir.path()).contains("belongs to another group"));
-    fs::write(&path, text.replace("version 1", "version 9")).unwrap();
+    fs::write(&path, text.replace("version 2", "version 9")).unwrap();
     assert!(refusal(dir.path()).contains("format version 9"));
 }
 
@@ -367,5 +367,5 @@ fn log_holes_are_refused() {
         store.write(vec![append(entries(1, 1..=5))]).unwrap();
         store.write(vec![append(entries(1, 7..=9))]).unwrap();
     }
-    assert!(refusal(dir.path()).contains("the log in its store/ has a hole between 1.5 and 1.7"));
+    assert!(refusal(dir.path()).contains("has a hole between entry 5 and 1.7"));
 }
