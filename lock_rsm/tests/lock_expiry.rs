@@ -46,6 +46,17 @@ impl FenceServer {
         let server = builder.listen(address).await.unwrap();
         FenceServer { fenced, answer, _server: server }
     }
+
+    /// From now on it answers whatever comes, also what comes again because an answer was late.
+    fn answer_all(&self) {
+        let answer = self.answer.clone();
+        tokio::spawn(async move {
+            loop {
+                answer.notify_one();
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        });
+    }
 }
 
 async fn group_with_fence(address: &str) -> Group {
@@ -182,8 +193,13 @@ async fn a_living_client_that_gives_nothing_back_is_fenced_and_ended() {
     let extents = FenceServer::listen(&address).await;
     extents.answer.notify_one();
     let stuck_after = Some(LEASE * 3);
-    let options =
-        LockServiceOptions { lease: LEASE, fences: vec![address], fence_timeout: PATIENCE, stuck_after };
+    let options = LockServiceOptions {
+        lease: LEASE,
+        fences: vec![address],
+        fence_timeout: PATIENCE,
+        stuck_after,
+        ..Default::default()
+    };
     let group = Group::start(options).await;
     let hooks = Arc::new(Stuck(Mutex::default()));
     let a = group.client_with("a", hooks.clone()).await;
@@ -192,6 +208,7 @@ async fn a_living_client_that_gives_nothing_back_is_fenced_and_ended() {
     drop(a.acquire(&[(1, Mode::Exclusive)]).await.unwrap());
     let asked = Instant::now();
     let got = acquire(&b, 1).await.unwrap();
+    assert!(a.session() != old || a.lease_left().is_zero(), "nobody else believes in having it");
     assert!(got >= asked + LEASE * 3, "it was given time");
     assert_eq!(*extents.fenced.lock(), [old]);
     eventually("a hears of it", || (!hooks.0.lock().is_empty()).then_some(())).await;
@@ -236,6 +253,7 @@ async fn who_cannot_flush_is_not_ended_for_it() {
         fences: vec![address.clone()],
         fence_timeout: LEASE / 4,
         stuck_after: Some(LEASE * 2),
+        ..Default::default()
     };
     let group = Group::start(options).await;
     let hooks = Arc::new(Stuck(Mutex::default()));
@@ -246,7 +264,7 @@ async fn who_cannot_flush_is_not_ended_for_it() {
     tokio::time::sleep(LEASE * 6).await;
     assert!(hooks.0.lock().is_empty() && !waiting.is_finished(), "no extent server, no flush");
     let extents = FenceServer::listen(&address).await;
-    extents.answer.notify_one();
+    extents.answer_all();
     waiting.await.unwrap();
     eventually("a hears of it", || (!hooks.0.lock().is_empty()).then_some(())).await;
 }

@@ -120,6 +120,7 @@ fn clusters() -> Vec<Vec<u8>> {
         locks: vec!["127.0.0.1:7001".into(), "127.0.0.1:7002".into()],
         extents: "127.0.0.1:7000".into(),
         store: Some("ff".into()),
+        lease: None,
         mounts: vec![PathBuf::from("/mnt/a b")],
         pids: BTreeMap::from([("mount /mnt/a b".into(), process)]),
     };

@@ -39,6 +39,9 @@ enum Command {
         /// Lock replicas of a new cluster [default: 3]
         #[arg(long, value_name = "N")]
         replicas: Option<usize>,
+        /// How long a client's locks outlive it, for lock servers started now; remembered [default: 10]
+        #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+        lease: Option<String>,
     },
     /// Unmount and stop a cluster on this machine
     Down {
@@ -147,9 +150,9 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<ExitCode, Failure> {
     match command {
-        Command::Up { mountpoint, data, replicas } => {
+        Command::Up { mountpoint, data, replicas, lease } => {
             init_log("warn");
-            bring_up(&UpOptions { mountpoint, dir: data, replicas })
+            bring_up(&UpOptions { mountpoint, dir: data, replicas, lease })
         }
         Command::Down { data } => {
             init_log("warn");
@@ -429,6 +432,12 @@ fn addresses(place: &Place) -> Result<Addresses, Failure> {
 
 fn absolute(path: &Path) -> Result<PathBuf, Failure> {
     std::path::absolute(path).map_err(|e| format!("{}: {e}", path.display()))
+}
+
+/// A number of seconds, as it was written: whoever uses it says what is too short or too long.
+fn seconds(text: &str) -> Result<String, String> {
+    let number: f64 = text.parse().map_err(|_| "not a number of seconds".to_owned())?;
+    if number.is_finite() { Ok(text.to_owned()) } else { Err("not a number of seconds".to_owned()) }
 }
 
 fn line(error: impl std::fmt::Display) -> Failure {

@@ -1,15 +1,18 @@
 //! The end of sessions whose clients are silent.
 //!
-//! The master notes when it last heard of each session. One that was silent for longer than its lease is ended in three
-//! steps: from now on its keepalives are refused; it is **fenced** at every extent server, which refuses its writes for
-//! ever; only then is `expire` proposed, and its locks go to others. If an extent server cannot be reached, the session
-//! and its locks stay until it can: safety does not rest on any clock, availability does.
+//! The master notes when it last heard of each session. One that was silent for longer than its lease and the margin
+//! ([`timing`](super::timing)) is ended in three steps: it is *doomed*, its keepalives are refused from now on; it is
+//! **fenced** at every extent server, which refuses its writes for ever; only then is `expire` proposed, and its locks go
+//! to others. If an extent server cannot be reached, the session and its locks stay until it can: that no write is lost
+//! or overwritten does not rest on any clock.
 //!
-//! A new master knows nothing of who was heard, so it gives every session a whole lease first. So does a master that
-//! was itself stopped for a while: it heard nobody then.
+//! That no stale *read* is served does: a client trusts its cache until a lease after it sent the last answered
+//! keepalive. So nothing is expired before that has passed, counted from when the keepalive was heard, and what was heard
+//! by other masters counts too: a new master knows nothing of it, so it gives every session a whole lease first. So
+//! does a master that was itself stopped for a while. A doomed session stays doomed here, since it may have been fenced.
 //!
-//! A client that lives but does not give back what others wait for is ended in the same way, much later; see
-//! [`stuck`](super::stuck).
+//! A client that lives but does not give back what others wait for is doomed much later (see [`stuck`](super::stuck)),
+//! and then ended when its lease has run out.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -22,7 +25,8 @@ use super::clock::now_ns;
 use super::protocol::{EXPIRE, EndSession, Ended, FENCE, Fence, LockId, SessionId};
 use super::service::LockService;
 use super::stuck::{Debt, Stuck};
-use crate::rsm::{CommandRefused, Replica};
+use super::timing::{self, LeaseError};
+use crate::rsm::{CommandRefused, Replica, Timers};
 
 /// How a lock service treats sessions.
 #[derive(Debug, Clone)]
@@ -33,6 +37,8 @@ pub struct LockServiceOptions {
     pub fences: Vec<String>,
     /// How long one attempt to fence may take.
     pub fence_timeout: Duration,
+    /// The election timeout of the replicas, to which the lease must fit: [`crate::rsm::Timers`].
+    pub election_timeout: Duration,
     /// How long a living client may keep a lock that another waits for. After a lease the log names it; after this its
     /// session is ended. None: never.
     pub stuck_after: Option<Duration>,
@@ -44,8 +50,20 @@ impl Default for LockServiceOptions {
             lease: Duration::from_secs(10),
             fences: Vec::new(),
             fence_timeout: Duration::from_secs(2),
+            election_timeout: Timers::default().election_timeout,
             stuck_after: None,
         }
+    }
+}
+
+impl LockServiceOptions {
+    /// Whether the lease goes with the election timeout. A service whose lease does not is safe, but its clients stop
+    /// whenever the master changes.
+    ///
+    /// # Errors
+    /// What is wrong with the lease.
+    pub fn check(&self) -> Result<(), LeaseError> {
+        timing::check(self.lease, self.election_timeout)
     }
 }
 
@@ -72,8 +90,10 @@ struct Heard {
     /// Nobody's silence counts from before this.
     since: Instant,
     sessions: HashMap<SessionId, Instant>,
-    /// Sessions that may have been fenced: they do not come back under this master.
+    /// Sessions that may have been fenced: this replica does not let them live again, whoever was master meanwhile.
     doomed: HashSet<SessionId>,
+    /// Sessions that an attempt of this term is about to end.
+    ending: HashSet<SessionId>,
     /// Changes when everything starts over, so that an attempt to end a session knows that it is out of date.
     term: u64,
 }
@@ -82,8 +102,13 @@ impl Expiry {
     pub(super) fn new(options: LockServiceOptions) -> Expiry {
         let client_options = ClientOptions { on_restart: OnRestart::Rebind, ..ClientOptions::default() };
         let fences = options.fences.iter().map(|addr| Client::new(addr, client_options.clone())).collect();
-        let heard =
-            Heard { since: Instant::now(), sessions: HashMap::new(), doomed: HashSet::new(), term: 0 };
+        let heard = Heard {
+            since: Instant::now(),
+            sessions: HashMap::new(),
+            doomed: HashSet::new(),
+            ending: HashSet::new(),
+            term: 0,
+        };
         Expiry { options, fences, heard: Mutex::new(heard), stuck: Mutex::default() }
     }
 
@@ -101,34 +126,36 @@ impl Expiry {
         alive
     }
 
-    /// Everybody gets a whole lease from now.
+    /// Everybody gets a whole lease from now, also who is doomed: another master may just have answered its keepalive.
     pub(super) fn start_over(&self) {
         let mut heard = self.heard.lock();
         heard.since = Instant::now();
         heard.sessions.clear();
-        heard.doomed.clear();
+        heard.ending.clear();
         heard.term += 1;
         drop(heard);
         self.stuck.lock().forgive();
     }
 
-    /// Dooms those of `sessions` (each with its lease) that have been silent for too long; also forgets who is no more.
-    fn doom(&self, sessions: &HashMap<SessionId, Duration>) -> (u64, Vec<SessionId>) {
+    /// Those of `sessions` (each with its lease) whose clients cannot believe in their leases any more: each is doomed, and
+    /// named once in a term. Also forgets who is no more.
+    fn run_out(&self, sessions: &HashMap<SessionId, Duration>) -> (u64, Vec<SessionId>) {
         let now = Instant::now();
         let mut guard = self.heard.lock();
         let heard = &mut *guard;
         heard.sessions.retain(|session, _| sessions.contains_key(session));
         heard.doomed.retain(|session| sessions.contains_key(session));
-        let mut dooms = Vec::new();
+        heard.ending.retain(|session| sessions.contains_key(session));
+        let mut out = Vec::new();
         for (&session, &lease) in sessions {
             let last = heard.sessions.get(&session).copied().unwrap_or(heard.since).max(heard.since);
-            // The margin is for what is under way while the client's own, earlier count runs out.
-            let silent = now.saturating_duration_since(last) > lease + lease / 10;
-            if silent && heard.doomed.insert(session) {
-                dooms.push(session);
+            let patience = lease + timing::margin(lease, self.options.election_timeout);
+            if now.saturating_duration_since(last) > patience && heard.ending.insert(session) {
+                heard.doomed.insert(session);
+                out.push(session);
             }
         }
-        (heard.term, dooms)
+        (heard.term, out)
     }
 
     /// The session has given back, or downgraded, these locks.
@@ -137,10 +164,13 @@ impl Expiry {
         locks.for_each(|lock| stuck.gave(session, lock));
     }
 
-    /// Dooms one session, whatever was heard of it; the term, unless it is doomed already.
-    fn doom_one(&self, session: SessionId) -> Option<u64> {
-        let mut heard = self.heard.lock();
-        heard.doomed.insert(session).then_some(heard.term)
+    /// Refuses the session's keepalives from now on, so that its lease runs out; whether that is new.
+    fn doom(&self, session: SessionId) -> bool {
+        self.heard.lock().doomed.insert(session)
+    }
+
+    fn is_doomed(&self, session: SessionId) -> bool {
+        self.heard.lock().doomed.contains(&session)
     }
 
     /// Who has kept for longer than a lease what others wait for, the longest first.
@@ -174,12 +204,12 @@ pub(super) async fn watch(service: Arc<LockService>, replica: Replica) {
             }
             (alive, ending)
         });
-        let (term, dooms) = service.expiry.doom(&alive);
-        for session in dooms {
-            tracing::info!(session, client = service.name_of(session), "silent for longer than its lease");
+        let (term, out) = service.expiry.run_out(&alive);
+        for session in out {
+            tracing::info!(session, client = service.name_of(session), "its lease has run out");
             tokio::spawn(end(service.clone(), replica.clone(), term, session));
         }
-        look_for_stuck(&service, &replica).await;
+        look_for_stuck(&service).await;
         // Its client, or a master before, has begun to end it and may not be there to go on.
         for session in ending {
             let _ = propose(&replica, session).await;
@@ -188,7 +218,7 @@ pub(super) async fn watch(service: Arc<LockService>, replica: Replica) {
 }
 
 /// Tells the operator of clients that do not give back what others wait for, and ends those for whom it is too late.
-async fn look_for_stuck(service: &Arc<LockService>, replica: &Replica) {
+async fn look_for_stuck(service: &LockService) {
     let expiry = &service.expiry;
     let in_the_way = service.in_the_way();
     let verdict = {
@@ -206,7 +236,8 @@ async fn look_for_stuck(service: &Arc<LockService>, replica: &Replica) {
             "the client does not give back a lock that others wait for"
         );
     }
-    if verdict.end.is_empty() {
+    let end: Vec<Debt> = verdict.end.into_iter().filter(|debt| !expiry.is_doomed(debt.session)).collect();
+    if end.is_empty() {
         return;
     }
     // Who cannot flush cannot give back; to end it would only lose its changes.
@@ -215,11 +246,17 @@ async fn look_for_stuck(service: &Arc<LockService>, replica: &Replica) {
         expiry.stuck.lock().forgive();
         return;
     }
-    for Debt { session, lock, owed } in verdict.end {
-        let Some(term) = expiry.doom_one(session) else { continue };
-        let client = service.name_of(session);
-        tracing::warn!(session, client, lock, ?owed, "the client is stuck; its session is ended");
-        tokio::spawn(end(service.clone(), replica.clone(), term, session));
+    for Debt { session, lock, owed } in end {
+        if expiry.doom(session) {
+            let client = service.name_of(session);
+            tracing::warn!(
+                session,
+                client,
+                lock,
+                ?owed,
+                "the client is stuck; its session ends with its lease"
+            );
+        }
     }
 }
 
@@ -235,7 +272,7 @@ async fn fences_answer(expiry: &Expiry) -> Result<(), String> {
     futures_util::future::join_all(calls).await.into_iter().collect()
 }
 
-/// Fences and expires a doomed session, unless this replica stops being the master.
+/// Fences and expires a session whose lease has run out, unless this replica stops being the master.
 async fn end(service: Arc<LockService>, replica: Replica, term: u64, session: SessionId) {
     let name = service.name_of(session);
     let mut complained: Option<Instant> = None;
@@ -252,6 +289,10 @@ async fn end(service: Arc<LockService>, replica: Replica, term: u64, session: Se
             }
             tokio::time::sleep(PAUSE).await;
             continue;
+        }
+        // The fence may have taken long. If another was master meanwhile, the client may have a new lease from it.
+        if !service.expiry.is_current(term) {
+            return;
         }
         match propose(&replica, session).await {
             Ok(true) => {}
@@ -285,4 +326,73 @@ async fn fence(expiry: &Expiry, session: SessionId) -> Result<(), String> {
 async fn propose(replica: &Replica, session: SessionId) -> Result<bool, CommandRefused> {
     let reply = replica.propose(EXPIRE, codec::encode(&EndSession { session }).into()).await?;
     Ok(codec::decode::<Ended>(&reply).is_ok_and(|ended| ended.more))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOBODY: [SessionId; 0] = [];
+
+    /// Sessions with leases that have run out at once.
+    fn gone(sessions: &[SessionId]) -> HashMap<SessionId, Duration> {
+        sessions.iter().map(|&session| (session, Duration::ZERO)).collect()
+    }
+
+    /// Sessions with leases that last.
+    fn lasting(sessions: &[SessionId]) -> HashMap<SessionId, Duration> {
+        sessions.iter().map(|&session| (session, Duration::from_secs(3600))).collect()
+    }
+
+    fn expiry() -> Expiry {
+        Expiry::new(LockServiceOptions { election_timeout: Duration::ZERO, ..LockServiceOptions::default() })
+    }
+
+    /// The next look that finds anything: the clock may stand still between two lines.
+    fn found(expiry: &Expiry, sessions: &HashMap<SessionId, Duration>) -> (u64, Vec<SessionId>) {
+        loop {
+            let (term, mut out) = expiry.run_out(sessions);
+            if !out.is_empty() {
+                out.sort_unstable();
+                return (term, out);
+            }
+        }
+    }
+
+    #[test]
+    fn a_session_is_named_once_and_its_client_is_not_heard_any_more() {
+        let expiry = expiry();
+        assert!(expiry.heard(1) && expiry.heard(2));
+        assert_eq!(expiry.run_out(&lasting(&[1, 2, 3])).1, NOBODY);
+        let mut sessions = lasting(&[1]);
+        sessions.extend(gone(&[2]));
+        assert_eq!(found(&expiry, &sessions).1, [2]);
+        assert!(expiry.heard(1) && !expiry.heard(2));
+        assert_eq!(expiry.run_out(&sessions).1, NOBODY);
+    }
+
+    #[test]
+    fn who_is_stuck_is_ended_only_when_its_lease_has_run_out() {
+        let expiry = expiry();
+        assert!(expiry.heard(1));
+        assert!(expiry.doom(1) && !expiry.doom(1));
+        assert!(!expiry.heard(1), "its client gets no more time");
+        assert_eq!(expiry.run_out(&lasting(&[1])).1, NOBODY, "but what it got it may use");
+        assert_eq!(found(&expiry, &gone(&[1])).1, [1]);
+    }
+
+    /// Another replica may have been master meanwhile, and have given the client a lease; but here it was fenced, perhaps.
+    #[test]
+    fn who_is_doomed_stays_so_and_after_a_change_of_master_its_lease_is_waited_for_again() {
+        let expiry = expiry();
+        let (term, out) = found(&expiry, &gone(&[1]));
+        assert_eq!(out, [1]);
+        expiry.start_over();
+        assert!(!expiry.is_current(term), "the attempt to end it stops");
+        assert!(!expiry.heard(1));
+        assert_eq!(expiry.run_out(&lasting(&[1])).1, NOBODY);
+        assert_eq!(found(&expiry, &gone(&[1])).1, [1], "a new attempt begins");
+        assert_eq!(expiry.run_out(&HashMap::new()).1, NOBODY);
+        assert!(expiry.heard(1), "nothing is remembered of sessions that are no more");
+    }
 }

@@ -14,9 +14,11 @@ mod service;
 mod sessions;
 mod stuck;
 pub mod table;
+mod timing;
 
 pub use client::{LockClient, LockClientOptions, LockError, LockGuard, LockHooks, LockStats, NoHooks};
 pub use expiry::LockServiceOptions;
 pub use protocol::{LockId, Mode, SessionId};
 pub use service::{LockService, LockServiceTasks};
 pub use sessions::sessions;
+pub use timing::LeaseError;

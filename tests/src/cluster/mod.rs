@@ -27,13 +27,15 @@ pub struct Options {
     pub mounts: usize,
     /// Percent of loss at the lock servers (`RPC_LOSSY`).
     pub lossy: Option<u32>,
+    /// More options for `lock_server`.
+    pub lock_args: Vec<String>,
     /// More options for `yfs mount`.
     pub mount_args: Vec<String>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { replicas: 3, mounts: 2, lossy: None, mount_args: Vec::new() }
+        Options { replicas: 3, mounts: 2, lossy: None, lock_args: Vec::new(), mount_args: Vec::new() }
     }
 }
 
@@ -182,6 +184,7 @@ impl Cluster {
         let mut command = Command::new(self.binaries.path("lock_server")?);
         command.arg(&self.locks[0]).arg(&self.locks[i]).arg("--data").arg(self.dir.join(&part));
         command.arg("--members").arg(self.locks.join(",")).arg("--fence").arg(&self.extents_address);
+        command.args(&self.options.lock_args);
         if let Some(percent) = self.options.lossy {
             command.env("RPC_LOSSY", percent.to_string());
         }
@@ -235,6 +238,11 @@ impl Cluster {
         command.args(&self.options.mount_args);
         let process = self.spawn(&name, command)?;
         Mount::wait(process, &path, yfs)
+    }
+
+    /// The process behind mount `i`.
+    pub fn mount_process(&mut self, i: usize) -> &mut Process {
+        self.mounts[i].process()
     }
 
     /// Unmounts everything, in order.

@@ -115,6 +115,7 @@ pub async fn serve(me: HostId, setup: LockSetup, disk: ReplicaDisk, seed: u64, r
         lease: setup.lease,
         fences: vec![address(setup.extents)],
         fence_timeout: Duration::from_secs(1),
+        election_timeout: setup.election_timeout,
         stuck_after: setup.stuck_after,
     });
     let mut server = ServerBuilder::new(ServerOptions::default());

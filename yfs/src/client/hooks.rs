@@ -7,6 +7,7 @@ use std::time::Duration;
 use lock_rsm::locks::LockHooks;
 use lock_rsm::locks::{LockId, Mode, SessionId};
 use rpc::BoxFuture;
+use tokio::runtime::Handle;
 
 use super::clock::WallClock;
 use super::extents::RemoteExtents;
@@ -27,12 +28,13 @@ pub struct Hooks {
     fs: OnceLock<RemoteFs>,
     kernel: Arc<Kernel>,
     closing: Arc<AtomicBool>,
+    runtime: Handle,
 }
 
 impl Hooks {
-    /// Hooks without a file system.
+    /// Hooks without a file system. To be called on the runtime.
     pub fn new(kernel: Arc<Kernel>) -> Hooks {
-        Hooks { fs: OnceLock::new(), kernel, closing: Arc::default() }
+        Hooks { fs: OnceLock::new(), kernel, closing: Arc::default(), runtime: Handle::current() }
     }
 
     /// From now on the file system is asked.
@@ -44,6 +46,14 @@ impl Hooks {
     /// The mount has ended and all is flushed, or lost and said so: what cannot be flushed now keeps no lock any more.
     pub fn close(&self) {
         self.closing.store(true, Ordering::Relaxed);
+    }
+
+    /// Takes back all that the kernel has, also what it has not digested yet.
+    fn invalidate_all(&self) {
+        for ino in self.kernel.invalidate_all() {
+            let kernel = self.kernel.clone();
+            self.runtime.spawn(async move { kernel.settle(ino).await });
+        }
     }
 
     /// Flushes and drops what depends on the lock, for as long as it takes: while the flush fails, the lock must not go.
@@ -85,6 +95,12 @@ impl LockHooks for Hooks {
         if let Some(fs) = self.fs.get() {
             fs.session_lost();
         }
-        self.kernel.invalidate_all();
+        self.invalidate_all();
+    }
+
+    /// What the kernel was given times out with the lease by itself, but its timers stand still while the machine is
+    /// suspended, and the lease does not.
+    fn lease_ran_out(&self, _: SessionId) {
+        self.invalidate_all();
     }
 }

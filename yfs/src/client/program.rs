@@ -30,6 +30,8 @@ const ORPHANS_EVERY: Duration = Duration::from_secs(60);
 const BUSY_PATIENCE: Duration = Duration::from_secs(2);
 /// How long the last users of a mount may take when its process was told to end.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(3);
+/// How long fencing one's own session may take when not everything could be flushed.
+const FENCE_PATIENCE: Duration = Duration::from_secs(5);
 /// How long the locks may take to be given back at the end.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(20);
 
@@ -124,7 +126,7 @@ pub async fn run(request: &MountRequest, ready: impl FnOnce(&Path)) -> Result<()
     let mut events = match serve(request, &fs, kernel).await {
         Ok(events) => events,
         Err(e) => {
-            servers.close().await;
+            servers.close(true).await;
             return Err(e);
         }
     };
@@ -135,7 +137,7 @@ pub async fn run(request: &MountRequest, ready: impl FnOnce(&Path)) -> Result<()
     tracing::debug!("requests served: {}", events.mounted.counters());
     let flushed = fs.flush_all().await.map_err(ProgramError::Flush);
     tasks.iter().for_each(JoinHandle::abort);
-    servers.close().await;
+    servers.close(flushed.is_ok()).await;
     let result = outcome.and(flushed);
     if let Some(request) = events.answer.take() {
         let told = result.as_ref().map(|()| Unmounted::Clean).map_err(ToString::to_string);
@@ -148,12 +150,20 @@ pub async fn run(request: &MountRequest, ready: impl FnOnce(&Path)) -> Result<()
 struct Servers {
     fs: RemoteFs,
     locks: LockClient,
+    extents: ExtentClient,
     hooks: Arc<Hooks>,
 }
 
 impl Servers {
     /// Gives all locks back and ends the session, so that nobody has to wait for its lease.
-    async fn close(self) {
+    ///
+    /// If not everything was flushed, a write that was given up may still be on its way to the extent server, and must not
+    /// land when others have the locks: then the session is fenced first, or if that cannot be done, left to the lock
+    /// service, which does it when the lease has run out.
+    async fn close(self, flushed: bool) {
+        if !flushed && !self.fenced().await {
+            return;
+        }
         self.hooks.close();
         match tokio::time::timeout(CLOSE_PATIENCE, self.locks.close()).await {
             Ok(Ok(())) => {}
@@ -165,13 +175,30 @@ impl Servers {
     }
 }
 
+impl Servers {
+    /// Whether nothing of this session lands any more.
+    async fn fenced(&self) -> bool {
+        let session = self.locks.session();
+        if session == 0 {
+            return true; // lost already, and so fenced
+        }
+        let trouble = match tokio::time::timeout(FENCE_PATIENCE, self.extents.fence(session)).await {
+            Ok(Ok(())) => return true,
+            Ok(Err(e)) => e.to_string(),
+            Err(_) => format!("no answer within {FENCE_PATIENCE:?}"),
+        };
+        tracing::warn!("the locks stay taken until the lease of session {session} has run out: {trouble}");
+        false
+    }
+}
+
 async fn connect(request: &MountRequest, kernel: &Arc<Kernel>) -> Result<Servers, ProgramError> {
     let extents = connect_extents(request).await?;
     let hooks = Arc::new(Hooks::new(kernel.clone()));
     let locks = connect_locks(request, hooks.clone()).await?;
     let fs = Fs::new(
         RemoteLocks::new(locks.clone()),
-        RemoteExtents::new(extents, locks.clone()),
+        RemoteExtents::new(extents.clone(), locks.clone()),
         WallClock,
         kernel.clone(),
         Limits::default(),
@@ -179,11 +206,11 @@ async fn connect(request: &MountRequest, kernel: &Arc<Kernel>) -> Result<Servers
     hooks.set(fs.clone());
     // SAFETY: these have no preconditions.
     let owner = unsafe { Cred { uid: libc::geteuid(), gid: libc::getegid() } };
-    let servers = Servers { fs, locks, hooks };
+    let servers = Servers { fs, locks, extents, hooks };
     match servers.fs.make_root(owner).await {
         Ok(()) => Ok(servers),
         Err(e) => {
-            servers.close().await;
+            servers.close(false).await;
             Err(ProgramError::Root(e))
         }
     }

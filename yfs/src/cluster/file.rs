@@ -30,6 +30,9 @@ pub struct Cluster {
     /// Identity of the extent server's store, noted when it was first seen.
     #[serde(default)]
     pub store: Option<String>,
+    /// The lease of the lock service in seconds, when not its default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease: Option<String>,
     /// Where the file system is (or was last) mounted, absolute paths.
     #[serde(default)]
     pub mounts: Vec<PathBuf>,
@@ -110,6 +113,7 @@ impl Cluster {
             locks,
             extents,
             store: None,
+            lease: None,
             mounts: Vec::new(),
             pids: BTreeMap::new(),
         })

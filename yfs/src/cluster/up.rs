@@ -27,6 +27,8 @@ pub struct UpOptions {
     pub dir: PathBuf,
     /// Lock replicas; `None` for what the cluster has, or 3.
     pub replicas: Option<usize>,
+    /// Lease in seconds, for the lock servers; `None` for what the cluster has, or theirs.
+    pub lease: Option<String>,
 }
 
 /// Why a cluster did not come up.
@@ -174,6 +176,7 @@ impl Start {
         if let Some(wanted) = options.replicas.filter(|n| *n != cluster.locks.len()) {
             return Err(UpError::Replicas { dir, has: cluster.locks.len(), wanted });
         }
+        cluster.lease = options.lease.clone().or(cluster.lease);
         cluster.prune_mounts(is_mounted);
         cluster.save(&dir)?;
         Ok(Start { dir, cluster, fresh, finished: false, started: Vec::new(), _lock: lock })
@@ -181,7 +184,7 @@ impl Start {
 
     /// Starts the extent server and the lock servers that do not run yet.
     fn servers(&mut self) -> Result<(), UpError> {
-        let Cluster { locks, extents, .. } = self.cluster.clone();
+        let Cluster { locks, extents, lease, .. } = self.cluster.clone();
         let data = self.dir.join(EXTENTS_PART);
         self.server(
             EXTENTS_PART.into(),
@@ -190,7 +193,7 @@ impl Start {
         )?;
         for (i, me) in locks.iter().enumerate() {
             let part = lock_part(i);
-            let args: Vec<OsString> = vec![
+            let mut args: Vec<OsString> = vec![
                 locks[0].clone().into(),
                 me.into(),
                 "--data".into(),
@@ -200,6 +203,9 @@ impl Start {
                 "--fence".into(),
                 extents.clone().into(),
             ];
+            if let Some(lease) = &lease {
+                args.extend(["--lease".into(), lease.into()]);
+            }
             self.server(part, "lock_server", args)?;
         }
         Ok(())
@@ -352,7 +358,7 @@ mod tests {
     use super::*;
 
     fn options(dir: &Path, replicas: Option<usize>) -> UpOptions {
-        UpOptions { mountpoint: "/unused".into(), dir: dir.into(), replicas }
+        UpOptions { mountpoint: "/unused".into(), dir: dir.into(), replicas, lease: None }
     }
 
     #[test]

@@ -10,11 +10,11 @@ use bytes::Bytes;
 
 use super::blocks::{Blocks, Index};
 use super::dir::{Dir, Target};
-use super::errors::FsError;
 use super::format::{BLOCK, Record};
 use super::fs::Limits;
 use super::generation::{Closed, Open};
 use super::merge::merge;
+use super::reports::Reports;
 use super::types::Ino;
 
 /// What is known of an inode's attributes.
@@ -128,8 +128,8 @@ pub struct State {
     pub committed: u64,
     /// Opens by this mount.
     pub files: BTreeMap<Ino, OpenFile>,
-    /// To be told once to whoever syncs, closes or writes the file next.
-    pub errors: BTreeMap<Ino, FsError>,
+    /// What was lost and must be said.
+    pub reports: Reports,
     /// Fresh inode numbers, whose locks we hold.
     pub fresh: VecDeque<Ino>,
     /// The lock that shows others that this session lives, once it has opener keys.
@@ -144,8 +144,6 @@ pub struct State {
 
 /// How many cached things one call looks at when something must go.
 const STEPS: usize = 64;
-/// How many files' errors are remembered.
-pub const ERRORS_MAX: usize = 10_000;
 
 impl State {
     /// Nothing cached.
@@ -158,7 +156,7 @@ impl State {
             closed: VecDeque::new(),
             committed: 0,
             files: BTreeMap::new(),
-            errors: BTreeMap::new(),
+            reports: Reports::default(),
             fresh: VecDeque::new(),
             anchor: None,
             full: false,
@@ -249,22 +247,15 @@ impl State {
     pub fn reset(&mut self) {
         let next = self.open.number + 1;
         let files = std::mem::take(&mut self.files);
-        let errors = std::mem::take(&mut self.errors);
+        let reports = std::mem::take(&mut self.reports);
         *self = State {
             epoch: self.epoch + 1,
             committed: next - 1,
             open: Open::new(next),
-            errors,
+            reports,
             ..State::new()
         };
         self.files = files.into_iter().map(|(ino, f)| (ino, OpenFile { recorded: false, ..f })).collect();
-    }
-
-    /// Remembers to tell an error once.
-    pub fn remember_error(&mut self, ino: Ino, error: FsError) {
-        if self.errors.len() < ERRORS_MAX || self.files.contains_key(&ino) {
-            self.errors.insert(ino, error);
-        }
     }
 
     /// Drops clean things until the bounds are kept, a few at a time.

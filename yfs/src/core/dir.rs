@@ -89,6 +89,11 @@ impl Dir {
         range.filter_map(|((hash, name), known)| Some((*hash, name, known.target?)))
     }
 
+    /// The names known to be there, in no useful order.
+    pub fn entries(&self) -> impl Iterator<Item = (&[u8], Target)> {
+        self.names.iter().filter_map(|((_, name), known)| Some((&name[..], known.target?)))
+    }
+
     /// The entries from `hash` on that are known without a gap: about `limit`, never part of the names of one hash.
     pub fn list(&self, hash: u64, limit: usize) -> Vec<DirEntry> {
         let mut out: Vec<DirEntry> = Vec::new();

@@ -3,7 +3,7 @@
 //! A flush under way is a shared future: whoever waits for it drives it, and one who goes away does not cancel it, so
 //! that a commit is never left half-way and another begun.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
@@ -16,6 +16,7 @@ use super::format::BLOCK;
 use super::fs::{Fs, Inner};
 use super::generation::Closed;
 use super::merge;
+use super::paths;
 use super::traits::{BootId, Clock, Extents, Locks};
 use super::types::{Ino, Time};
 #[cfg(feature = "planted")]
@@ -307,17 +308,18 @@ impl<L, E, C> Fs<L, E, C> {
                 return;
             }
             st.close();
-            let lost: Vec<Arc<Closed>> = st.closed.drain(..).collect();
+            let closed: Vec<Arc<Closed>> = st.closed.drain(..).collect();
+            let lost: BTreeSet<Ino> = closed.iter().flat_map(|c| c.inodes.iter().copied()).collect();
+            let paths = paths::paths(&st, &lost.iter().copied().take(LOG_MAX).collect());
             st.reset();
             #[cfg(feature = "planted")]
-            let lost = if is_in_stack(StackBug::LoseSilently) { Vec::new() } else { lost };
-            for closed in &lost {
-                for ino in &closed.inodes {
-                    st.remember_error(*ino, FsError::Lost);
-                }
+            let lost = if is_in_stack(StackBug::LoseSilently) { BTreeSet::new() } else { lost };
+            for &ino in &lost {
+                let open = st.files.get(&ino).is_some_and(|file| file.count > 0);
+                st.reports.lose(ino, FsError::Lost, open);
             }
             drop(st);
-            log_lost(&lost);
+            log_lost(&lost, &paths);
         }
         self.0.fetched.signal();
         self.0.to_refill.signal();
@@ -325,29 +327,19 @@ impl<L, E, C> Fs<L, E, C> {
     }
 }
 
-/// Inodes and names named in the log when changes are lost.
+/// Inodes named in the log when changes are lost.
 const LOG_MAX: usize = 20;
 
-fn log_lost(lost: &[Arc<Closed>]) {
-    let names: BTreeMap<Ino, String> = lost
-        .iter()
-        .flat_map(|c| c.names.iter())
-        .map(|(ino, name)| (*ino, name.escape_ascii().to_string()))
-        .collect();
-    let mut inodes: Vec<Ino> = lost.iter().flat_map(|c| c.inodes.iter().copied()).collect();
-    inodes.sort_unstable();
-    inodes.dedup();
-    if inodes.is_empty() {
+fn log_lost(lost: &BTreeSet<Ino>, paths: &BTreeMap<Ino, String>) {
+    if lost.is_empty() {
         return;
     }
-    let shown: Vec<String> = inodes
-        .iter()
-        .take(LOG_MAX)
-        .map(|ino| names.get(ino).map_or(format!("inode {ino}"), |name| format!("inode {ino} ({name})")))
-        .collect();
+    let name = |ino: &Ino| paths.get(ino).cloned().unwrap_or_else(|| format!("inode {ino}"));
+    let shown: Vec<String> = lost.iter().take(LOG_MAX).map(name).collect();
     tracing::warn!(
-        "the session was lost; unflushed changes of {} inodes are gone, among them {}",
-        inodes.len(),
-        shown.join(", ")
+        "the session was lost; unflushed changes of {} files and directories are gone: {}{}",
+        lost.len(),
+        shown.join(", "),
+        if lost.len() > LOG_MAX { ", …" } else { "" }
     );
 }

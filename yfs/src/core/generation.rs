@@ -73,8 +73,6 @@ pub struct Closed {
     pub data: Vec<(Ino, Vec<(Index, Block)>)>,
     /// Every inode that it changes.
     pub inodes: Vec<Ino>,
-    /// Names it makes, for the log when it is lost.
-    pub names: Vec<(Ino, Bytes)>,
     /// Memory it holds.
     pub bytes: usize,
 }
@@ -172,7 +170,6 @@ impl Open {
             ops: Vec::with_capacity(self.changes.len() + self.entries.len() + self.marks.len()),
             data: Vec::new(),
             inodes: self.changes.keys().copied().collect(),
-            names: Vec::new(),
             bytes: self.data_bytes + self.kv_bytes,
         };
         for (ino, change) in self.changes {
@@ -184,7 +181,6 @@ impl Open {
                 Some((ino, kind)) => Op::Put { key, value: format::encode_entry(ino, kind) },
                 None => Op::Delete { key },
             });
-            closed.names.extend(change.target.map(|(ino, _)| (ino, name)));
         }
         let mark = |(key, change): (Bytes, MarkChange)| match change.value {
             Some(value) => Op::Put { key, value },

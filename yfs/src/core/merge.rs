@@ -47,7 +47,6 @@ pub fn merge(older: &Closed, newer: &Closed) -> Option<Closed> {
         bytes: bytes + data.len() * BLOCK as usize,
         data: by_object(data),
         inodes: inodes.into_iter().collect(),
-        names: older.names.iter().chain(&newer.names).cloned().collect(),
     })
 }
 
@@ -122,7 +121,7 @@ mod tests {
     fn generation(number: u64, ops: Vec<Op>, data: Vec<(Ino, Vec<Index>)>) -> Closed {
         let block = |i: &Index| (*i, Arc::new(vec![number as u8]));
         let data = data.into_iter().map(|(o, list)| (o, list.iter().map(block).collect())).collect();
-        Closed { number, session: 1, ops, data, inodes: vec![number], names: Vec::new(), bytes: 0 }
+        Closed { number, session: 1, ops, data, inodes: vec![number], bytes: 0 }
     }
 
     fn put(key: &'static [u8]) -> Op {

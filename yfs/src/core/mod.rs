@@ -18,6 +18,8 @@ mod load;
 mod locking;
 mod merge;
 mod ops;
+mod paths;
+mod reports;
 mod revoke;
 pub mod testing;
 pub mod traits;
@@ -26,5 +28,6 @@ pub mod types;
 
 pub use errors::{FsError, StoreError};
 pub use fs::{Fs, Limits};
+pub use reports::{Caller, OpenId};
 pub use traits::{BootId, Clock, Extents, Invalidate, Locks, NoKernel, Op, ScanPage};
 pub use types::*;

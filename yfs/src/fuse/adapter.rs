@@ -25,7 +25,10 @@ use super::dispatch::Dispatcher;
 use super::kernel::Kernel;
 use super::known::Epoch;
 use super::listing;
-use crate::core::{self, Attr, Clock, Cred, Extents, Fs, FsError, Ino, Locks, NAME_MAX, SetAttr};
+use super::opened::Opened;
+use crate::core::{
+    self, Attr, Caller, Clock, Cred, Extents, Fs, FsError, Ino, Locks, NAME_MAX, OpenId, SetAttr,
+};
 
 /// The largest WRITE request. Linux sends no larger ones (`/proc/sys/fs/fuse/max_pages_limit`).
 const WRITE_MAX: u32 = 1 << 20;
@@ -108,24 +111,24 @@ impl<L: Locks, E: Extents, C: Clock> Adapter<L, E, C> {
     }
 
     /// Runs an operation whose answer says nothing but that it worked.
-    fn run_empty<F>(&self, kind: Kind, operation: F, reply: ReplyEmpty)
+    fn run_empty<F>(&self, request: &Request, kind: Kind, operation: F, reply: ReplyEmpty)
     where
         F: Future<Output = Result<(), FsError>> + Send + 'static,
     {
-        self.dispatcher.run(kind, operation, move |result| match result {
+        self.dispatcher.run(request.pid(), kind, operation, move |result| match result {
             Ok(()) => reply.ok(),
             Err(errno) => reply.error(errno),
         });
     }
 
     /// Runs an operation that makes a new inode and answers with it.
-    fn run_entry<F>(&self, kind: Kind, operation: F, reply: ReplyEntry)
+    fn run_entry<F>(&self, request: &Request, kind: Kind, operation: F, reply: ReplyEntry)
     where
         F: Future<Output = Result<core::Held<Attr, L::Guard>, FsError>> + Send + 'static,
     {
         let since = self.shared.kernel.now();
         let shared = self.shared.clone();
-        self.dispatcher.run(kind, operation, move |result| match result {
+        self.dispatcher.run(request.pid(), kind, operation, move |result| match result {
             Ok(held) => {
                 let ttl = shared.learn(held.ino, since);
                 reply.entry_with_ttls(&ttl, &Duration::ZERO, &file_attr(&held), GENERATION);
@@ -210,7 +213,7 @@ impl<L: Locks, E: Extents, C: Clock> Filesystem for Adapter<L, E, C> {
         Ok(())
     }
 
-    fn lookup(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+    fn lookup(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         if name.len() > NAME_MAX {
             return reply.error(Errno::ENAMETOOLONG);
         }
@@ -218,7 +221,7 @@ impl<L: Locks, E: Extents, C: Clock> Filesystem for Adapter<L, E, C> {
         let (shared, name) = (self.shared.clone(), name_of(name));
         let looking = shared.clone();
         let operation = async move { looking.lookup(parent.0, &name).await };
-        self.dispatcher.run(Kind::Lookup, operation, move |result| match result {
+        self.dispatcher.run(request.pid(), Kind::Lookup, operation, move |result| match result {
             Ok(held) => match &*held {
                 Some(attr) => {
                     let ttl = shared.learn(attr.ino, since);
@@ -235,12 +238,12 @@ impl<L: Locks, E: Extents, C: Clock> Filesystem for Adapter<L, E, C> {
         self.shared.kernel.forget(ino.0, nlookup);
     }
 
-    fn getattr(&self, _request: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
+    fn getattr(&self, request: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
         let since = self.shared.kernel.now();
         let shared = self.shared.clone();
         let looking = shared.clone();
         let operation = async move { looking.getattr(ino.0).await };
-        self.dispatcher.run(Kind::Getattr, operation, move |result| match result {
+        self.dispatcher.run(request.pid(), Kind::Getattr, operation, move |result| match result {
             Ok(held) => reply.attr(&shared.attr_ttl(held.ino, since), &file_attr(&held)),
             Err(errno) => reply.error(errno),
         });
@@ -267,17 +270,17 @@ impl<L: Locks, E: Extents, C: Clock> Filesystem for Adapter<L, E, C> {
         let set = SetAttr { mode, uid, gid, size, atime: atime.map(set_time), mtime: mtime.map(set_time) };
         let (fs, cred) = (self.shared.fs.clone(), cred(request));
         let operation = async move { fs.setattr(ino.0, set, cred).await };
-        self.dispatcher.run(Kind::Setattr, operation, move |result| match result {
+        self.dispatcher.run(request.pid(), Kind::Setattr, operation, move |result| match result {
             // The kernel applies this answer even when an invalidation has overtaken it, so it must not be kept.
             Ok(held) => reply.attr(&Duration::ZERO, &unseen_attr(&held)),
             Err(errno) => reply.error(errno),
         });
     }
 
-    fn readlink(&self, _request: &Request, ino: INodeNo, reply: ReplyData) {
+    fn readlink(&self, request: &Request, ino: INodeNo, reply: ReplyData) {
         let fs = self.shared.fs.clone();
         let operation = async move { fs.readlink(ino.0).await };
-        self.dispatcher.run(Kind::Readlink, operation, move |result| match result {
+        self.dispatcher.run(request.pid(), Kind::Readlink, operation, move |result| match result {
             Ok(target) => reply.data(&target),
             Err(errno) => reply.error(errno),
         });
@@ -296,7 +299,7 @@ impl<L: Locks, E: Extents, C: Clock> Filesystem for Adapter<L, E, C> {
         let Some(kind) = kind_of_mode(mode) else { return reply.error(Errno::EINVAL) };
         let (fs, name, cred) = (self.shared.fs.clone(), name_of(name), cred(request));
         let operation = async move { fs.mknod(parent.0, &name, kind, mode & 0o7777, rdev, cred).await };
-        self.run_entry(Kind::Mknod, operation, reply);
+        self.run_entry(request, Kind::Mknod, operation, reply);
     }
 
     fn mkdir(
@@ -310,29 +313,29 @@ impl<L: Locks, E: Extents, C: Clock> Filesystem for Adapter<L, E, C> {
     ) {
         let (fs, name, cred) = (self.shared.fs.clone(), name_of(name), cred(request));
         let operation = async move { fs.mkdir(parent.0, &name, mode & 0o7777, cred).await };
-        self.run_entry(Kind::Mkdir, operation, reply);
+        self.run_entry(request, Kind::Mkdir, operation, reply);
     }
 
-    fn unlink(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+    fn unlink(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let (fs, name) = (self.shared.fs.clone(), name_of(name));
-        self.run_empty(Kind::Unlink, async move { fs.unlink(parent.0, &name).await }, reply);
+        self.run_empty(request, Kind::Unlink, async move { fs.unlink(parent.0, &name).await }, reply);
     }
 
-    fn rmdir(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+    fn rmdir(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let (fs, name) = (self.shared.fs.clone(), name_of(name));
-        self.run_empty(Kind::Rmdir, async move { fs.rmdir(parent.0, &name).await }, reply);
+        self.run_empty(request, Kind::Rmdir, async move { fs.rmdir(parent.0, &name).await }, reply);
     }
 
     fn symlink(&self, request: &Request, parent: INodeNo, name: &OsStr, target: &Path, reply: ReplyEntry) {
         let (fs, name, cred) = (self.shared.fs.clone(), name_of(name), cred(request));
         let target = name_of(target.as_os_str());
         let operation = async move { fs.symlink(parent.0, &name, &target, cred).await };
-        self.run_entry(Kind::Symlink, operation, reply);
+        self.run_entry(request, Kind::Symlink, operation, reply);
     }
 
     fn rename(
         &self,
-        _request: &Request,
+        request: &Request,
         parent: INodeNo,
         name: &OsStr,
         new_parent: INodeNo,
@@ -346,12 +349,12 @@ impl<L: Locks, E: Extents, C: Clock> Filesystem for Adapter<L, E, C> {
         };
         let (fs, name, new_name) = (self.shared.fs.clone(), name_of(name), name_of(new_name));
         let operation = async move { fs.rename(parent.0, &name, new_parent.0, &new_name, flags).await };
-        self.run_empty(Kind::Rename, operation, reply);
+        self.run_empty(request, Kind::Rename, operation, reply);
     }
 
     fn link(
         &self,
-        _request: &Request,
+        request: &Request,
         ino: INodeNo,
         new_parent: INodeNo,
         new_name: &OsStr,
@@ -361,7 +364,7 @@ impl<L: Locks, E: Extents, C: Clock> Filesystem for Adapter<L, E, C> {
         let (shared, name) = (self.shared.clone(), name_of(new_name));
         let fs = shared.fs.clone();
         let operation = async move { fs.link(ino.0, new_parent.0, &name).await };
-        self.dispatcher.run(Kind::Link, operation, move |result| match result {
+        self.dispatcher.run(request.pid(), Kind::Link, operation, move |result| match result {
             Ok(held) => {
                 shared.learn(held.ino, since);
                 // As with setattr, the kernel applies this one unconditionally.
@@ -371,11 +374,14 @@ impl<L: Locks, E: Extents, C: Clock> Filesystem for Adapter<L, E, C> {
         });
     }
 
-    fn open(&self, _request: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+    fn open(&self, request: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         let fs = self.shared.fs.clone();
-        let operation = async move { fs.open(ino.0, open_flags(flags.0)).await };
-        self.dispatcher.run(Kind::Open, operation, move |result| match result {
-            Ok(_held) => reply.opened(FileHandle(0), fopen_flags(flags.0)),
+        let operation = async move {
+            let held = fs.open(ino.0, open_flags(flags.0)).await?;
+            Ok((Opened::new(fs, ino.0), held))
+        };
+        self.dispatcher.run(request.pid(), Kind::Open, operation, move |result| match result {
+            Ok((opened, _held)) => reply.opened(opened.hand_over(), fopen_flags(flags.0)),
             Err(errno) => reply.error(errno),
         });
     }
@@ -393,15 +399,18 @@ impl<L: Locks, E: Extents, C: Clock> Filesystem for Adapter<L, E, C> {
         let since = self.shared.kernel.now();
         let (shared, name, cred) = (self.shared.clone(), name_of(name), cred(request));
         let fs = shared.fs.clone();
-        let operation =
-            async move { fs.create(parent.0, &name, mode & 0o7777, cred, open_flags(flags)).await };
-        self.dispatcher.run(Kind::Create, operation, move |result| match result {
-            Ok(held) => {
+        let operation = async move {
+            let held = fs.create(parent.0, &name, mode & 0o7777, cred, open_flags(flags)).await?;
+            Ok((Opened::new(fs, held.ino), held))
+        };
+        self.dispatcher.run(request.pid(), Kind::Create, operation, move |result| match result {
+            Ok((opened, held)) => {
                 shared.learn(held.ino, since);
                 // One timeout for both the entry and the attributes, and entries get none; and the file may be one the
                 // kernel has, in which case it applies these attributes unconditionally.
                 let attr = unseen_attr(&held);
-                reply.created(&Duration::ZERO, &attr, GENERATION, FileHandle(0), fopen_flags(flags));
+                let handle = opened.hand_over();
+                reply.created(&Duration::ZERO, &attr, GENERATION, handle, fopen_flags(flags));
             }
             Err(errno) => reply.error(errno),
         });
@@ -409,7 +418,7 @@ impl<L: Locks, E: Extents, C: Clock> Filesystem for Adapter<L, E, C> {
 
     fn read(
         &self,
-        _request: &Request,
+        request: &Request,
         ino: INodeNo,
         _fh: FileHandle,
         offset: u64,
@@ -420,7 +429,7 @@ impl<L: Locks, E: Extents, C: Clock> Filesystem for Adapter<L, E, C> {
     ) {
         let fs = self.shared.fs.clone();
         let operation = async move { fs.read(ino.0, offset, size).await };
-        self.dispatcher.run(Kind::Read, operation, move |result| match result {
+        self.dispatcher.run(request.pid(), Kind::Read, operation, move |result| match result {
             Ok(data) => reply.data(&data),
             Err(errno) => reply.error(errno),
         });
@@ -430,7 +439,7 @@ impl<L: Locks, E: Extents, C: Clock> Filesystem for Adapter<L, E, C> {
         &self,
         request: &Request,
         ino: INodeNo,
-        _fh: FileHandle,
+        fh: FileHandle,
         offset: u64,
         data: &[u8],
         write_flags: WriteFlags,
@@ -442,49 +451,51 @@ impl<L: Locks, E: Extents, C: Clock> Filesystem for Adapter<L, E, C> {
         // Pages written back (after a write through a mapping) have their place, whoever's handle carries them.
         let append = flags.0 & libc::O_APPEND != 0 && !from_page_cache;
         let (fs, cred, data) = (self.shared.fs.clone(), cred(request), Bytes::copy_from_slice(data));
-        let operation = async move { fs.write(ino.0, offset, data, append, cred).await };
-        self.dispatcher.run(Kind::Write, operation, move |result| match result {
+        let caller = if from_page_cache { Caller::Kernel } else { Caller::Open(OpenId(fh.0)) };
+        let operation = async move { fs.write_by(caller, ino.0, offset, data, append, cred).await };
+        self.dispatcher.run(request.pid(), Kind::Write, operation, move |result| match result {
             Ok(written) => reply.written(written),
             Err(errno) => reply.error(errno),
         });
     }
 
-    fn flush(&self, _request: &Request, ino: INodeNo, _fh: FileHandle, _owner: LockOwner, reply: ReplyEmpty) {
-        let fs = self.shared.fs.clone();
-        self.run_empty(Kind::Flush, async move { fs.flush(ino.0).await }, reply);
+    fn flush(&self, request: &Request, ino: INodeNo, fh: FileHandle, _owner: LockOwner, reply: ReplyEmpty) {
+        let (fs, caller) = (self.shared.fs.clone(), Caller::Open(OpenId(fh.0)));
+        self.run_empty(request, Kind::Flush, async move { fs.flush_by(caller, ino.0).await }, reply);
     }
 
     fn release(
         &self,
-        _request: &Request,
+        request: &Request,
         ino: INodeNo,
-        _fh: FileHandle,
+        fh: FileHandle,
         _flags: OpenFlags,
         _lock_owner: Option<LockOwner>,
         _flush: bool,
         reply: ReplyEmpty,
     ) {
         let fs = self.shared.fs.clone();
-        self.run_empty(Kind::Release, async move { fs.release(ino.0).await }, reply);
+        fs.closed(OpenId(fh.0));
+        self.run_empty(request, Kind::Release, async move { fs.release(ino.0).await }, reply);
     }
 
-    fn fsync(&self, _request: &Request, ino: INodeNo, _fh: FileHandle, _datasync: bool, reply: ReplyEmpty) {
-        let fs = self.shared.fs.clone();
-        self.run_empty(Kind::Fsync, async move { fs.fsync(ino.0).await }, reply);
+    fn fsync(&self, request: &Request, ino: INodeNo, fh: FileHandle, _datasync: bool, reply: ReplyEmpty) {
+        let (fs, caller) = (self.shared.fs.clone(), Caller::Open(OpenId(fh.0)));
+        self.run_empty(request, Kind::Fsync, async move { fs.fsync_by(caller, ino.0).await }, reply);
     }
 
-    fn opendir(&self, _request: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+    fn opendir(&self, request: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
         let fs = self.shared.fs.clone();
         let operation = async move { fs.open(ino.0, core::OpenFlags::default()).await };
-        self.dispatcher.run(Kind::Opendir, operation, move |result| match result {
+        self.dispatcher.run(request.pid(), Kind::Opendir, operation, move |result| match result {
             Ok(_held) => reply.opened(FileHandle(0), FopenFlags::empty()),
             Err(errno) => reply.error(errno),
         });
     }
 
-    fn readdir(&self, _request: &Request, ino: INodeNo, _fh: FileHandle, offset: u64, reply: ReplyDirectory) {
+    fn readdir(&self, request: &Request, ino: INodeNo, _fh: FileHandle, offset: u64, reply: ReplyDirectory) {
         let operation = listing::names(self.shared.fs.clone(), ino.0, offset);
-        self.dispatcher.run(Kind::Readdir, operation, move |result| match result {
+        self.dispatcher.run(request.pid(), Kind::Readdir, operation, move |result| match result {
             Ok(listing) => listing::reply_names(&listing, reply),
             Err(errno) => reply.error(errno),
         });
@@ -492,7 +503,7 @@ impl<L: Locks, E: Extents, C: Clock> Filesystem for Adapter<L, E, C> {
 
     fn readdirplus(
         &self,
-        _request: &Request,
+        request: &Request,
         ino: INodeNo,
         _fh: FileHandle,
         offset: u64,
@@ -501,7 +512,7 @@ impl<L: Locks, E: Extents, C: Clock> Filesystem for Adapter<L, E, C> {
         let since = self.shared.kernel.now();
         let shared = self.shared.clone();
         let operation = listing::with_attributes(shared.fs.clone(), ino.0, offset);
-        self.dispatcher.run(Kind::Readdirplus, operation, move |result| match result {
+        self.dispatcher.run(request.pid(), Kind::Readdirplus, operation, move |result| match result {
             Ok(listing) => listing::reply_with_attributes(&listing, &shared, since, reply),
             Err(errno) => reply.error(errno),
         });
@@ -509,25 +520,25 @@ impl<L: Locks, E: Extents, C: Clock> Filesystem for Adapter<L, E, C> {
 
     fn releasedir(
         &self,
-        _request: &Request,
+        request: &Request,
         ino: INodeNo,
         _fh: FileHandle,
         _flags: OpenFlags,
         reply: ReplyEmpty,
     ) {
         let fs = self.shared.fs.clone();
-        self.run_empty(Kind::Releasedir, async move { fs.release(ino.0).await }, reply);
+        self.run_empty(request, Kind::Releasedir, async move { fs.release(ino.0).await }, reply);
     }
 
-    fn fsyncdir(&self, _request: &Request, ino: INodeNo, _fh: FileHandle, _data: bool, reply: ReplyEmpty) {
+    fn fsyncdir(&self, request: &Request, ino: INodeNo, _fh: FileHandle, _data: bool, reply: ReplyEmpty) {
         let fs = self.shared.fs.clone();
-        self.run_empty(Kind::Fsyncdir, async move { fs.fsync(ino.0).await }, reply);
+        self.run_empty(request, Kind::Fsyncdir, async move { fs.fsync(ino.0).await }, reply);
     }
 
-    fn statfs(&self, _request: &Request, _ino: INodeNo, reply: ReplyStatfs) {
+    fn statfs(&self, request: &Request, _ino: INodeNo, reply: ReplyStatfs) {
         let fs = self.shared.fs.clone();
         let operation = async move { fs.statfs().await };
-        self.dispatcher.run(Kind::Statfs, operation, move |result| match result {
+        self.dispatcher.run(request.pid(), Kind::Statfs, operation, move |result| match result {
             Ok(space) => {
                 let (total, free) = (space.bytes_total / BLOCK, space.bytes_free / BLOCK);
                 let block = BLOCK as u32;

@@ -1,7 +1,7 @@
 //! Running a request: polled once on the FUSE thread, and moved to the runtime only if it must wait.
 //!
 //! FUSE threads therefore never wait for the network and cannot be exhausted by requests that do. Every request gets an
-//! answer: in time, or EIO when its deadline passes or the operation panics.
+//! answer: in time, or EIO when its deadline passes or the operation panics, or EINTR when its caller is being killed.
 
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
@@ -15,6 +15,7 @@ use futures_util::FutureExt;
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::caller::killed;
 use super::counters::{Counters, Kind};
 use super::errno::{errno, is_failure};
 use crate::core::FsError;
@@ -44,11 +45,13 @@ impl Dispatcher {
         Dispatcher { runtime, timeout, in_flight: Arc::new(Semaphore::new(IN_FLIGHT_MAX)), counters }
     }
 
-    /// Runs the operation and gives its result to `reply`, here or later on the runtime.
+    /// Runs the operation for the thread `caller` (0 if unknown) and gives its result to `reply`, here or later on the
+    /// runtime.
     ///
-    /// An operation that exceeds the deadline is answered but not dropped: it goes on until the timeouts below it end
-    /// it, so that nothing is ever left half done, and its effect may still come (as with any call that timed out).
-    pub fn run<T, F, R>(&self, kind: Kind, operation: F, reply: R)
+    /// An operation that exceeds the deadline, or whose caller is being killed, is answered but not dropped: it goes on
+    /// until the timeouts below it end it, so that nothing is ever left half done, and its effect may still come (as with
+    /// any call that timed out). Its result is dropped.
+    pub fn run<T, F, R>(&self, caller: u32, kind: Kind, operation: F, reply: R)
     where
         T: Send + 'static,
         F: Future<Output = Result<T, FsError>> + Send + 'static,
@@ -59,7 +62,7 @@ impl Dispatcher {
         let mut operation: Operation<T> = Box::pin(caught.map(|outcome| outcome.map_err(|_| Panicked)));
         // An operation that was polled may hold locks and must be polled on; so the place in flight comes first.
         let Ok(place) = self.in_flight.clone().try_acquire_owned() else {
-            return self.wait(kind, None, operation, reply);
+            return self.wait(caller, kind, None, operation, reply);
         };
         let first_poll = {
             let _runtime = self.runtime.enter(); // timers and tasks made by the operation belong to it
@@ -67,12 +70,18 @@ impl Dispatcher {
         };
         match first_poll {
             Poll::Ready(outcome) => reply(answer(kind, outcome)),
-            Poll::Pending => self.wait(kind, Some(place), operation, reply),
+            Poll::Pending => self.wait(caller, kind, Some(place), operation, reply),
         }
     }
 
-    fn wait<T, R>(&self, kind: Kind, place: Option<OwnedSemaphorePermit>, operation: Operation<T>, reply: R)
-    where
+    fn wait<T, R>(
+        &self,
+        caller: u32,
+        kind: Kind,
+        place: Option<OwnedSemaphorePermit>,
+        operation: Operation<T>,
+        reply: R,
+    ) where
         T: Send + 'static,
         R: FnOnce(Result<T, Errno>) + Send + 'static,
     {
@@ -80,20 +89,37 @@ impl Dispatcher {
         let in_flight = self.in_flight.clone();
         let timeout = self.timeout;
         self.runtime.spawn(async move {
+            let mut operation = operation;
+            let mut given_up = std::pin::pin!(give_up(caller, kind, timeout));
             let _place = match place {
                 Some(place) => Ok(place),
-                None => in_flight.acquire_owned().await,
+                None => tokio::select! {
+                    biased;
+                    place = in_flight.acquire_owned() => place,
+                    errno = &mut given_up => return reply(Err(errno)), // and it is never begun
+                },
             };
-            let mut operation = operation;
-            match tokio::time::timeout(timeout, &mut operation).await {
-                Ok(outcome) => reply(answer(kind, outcome)),
-                Err(_) => {
-                    tracing::warn!("{}: no answer within {timeout:?}, giving up with EIO", kind.name());
-                    reply(Err(Errno::EIO));
-                    drop(operation.await);
-                }
+            tokio::select! {
+                biased;
+                outcome = &mut operation => return reply(answer(kind, outcome)),
+                errno = &mut given_up => reply(Err(errno)),
             }
+            drop(operation.await);
         });
+    }
+}
+
+/// Waits until an answer makes no sense any more; what to say instead.
+async fn give_up(caller: u32, kind: Kind, timeout: Duration) -> Errno {
+    tokio::select! {
+        () = tokio::time::sleep(timeout) => {
+            tracing::warn!("{}: no answer within {timeout:?}, giving up with EIO", kind.name());
+            Errno::EIO
+        }
+        () = killed(caller) => {
+            tracing::debug!("{}: thread {caller} is being killed and is not kept waiting", kind.name());
+            Errno::EINTR
+        }
     }
 }
 
@@ -126,7 +152,7 @@ mod tests {
         operation: impl Future<Output = Result<u32, FsError>> + Send + 'static,
     ) -> Receiver<Seen> {
         let (send, receive) = channel();
-        dispatcher.run(Kind::Getattr, operation, move |result| {
+        dispatcher.run(0, Kind::Getattr, operation, move |result| {
             send.send((result, std::thread::current().id())).unwrap();
         });
         receive

@@ -115,12 +115,14 @@ impl Kernel {
         self.unsettled.lock().remove(&ino);
     }
 
-    /// Everything this mount knew is void: the session is lost. The kernel's copies time out with the lease by
-    /// themselves; this makes it certain and soon. Takes microseconds per inode.
-    pub fn invalidate_all(&self) {
-        for ino in self.known.invalidate_all() {
-            self.expire(ino);
-        }
+    /// Everything this mount knew is void: the session is lost, or its lease has run out. The kernel's copies time out with
+    /// the lease by themselves; this makes it certain and soon. Takes microseconds per inode. Returns those the kernel is
+    /// about to have, which are to be settled.
+    pub fn invalidate_all(&self) -> Vec<Ino> {
+        let absent: Vec<Ino> =
+            self.known.invalidate_all().into_iter().filter(|&ino| !self.expire(ino)).collect();
+        self.unsettled.lock().extend(&absent);
+        absent
     }
 
     /// `false` when the kernel does not have the inode (yet).

@@ -130,9 +130,23 @@ pub fn unmount(path: &Path, how: Unmount) -> io::Result<()> {
         return Ok(());
     }
     match io::Error::last_os_error() {
-        e if e.raw_os_error() == Some(libc::EPERM) => unmount_by_helper(path, how),
+        e if e.raw_os_error() == Some(libc::EPERM) => {
+            if how == Unmount::Force
+                && let Err(e) = abort_connection(path)
+            {
+                tracing::warn!("{}: requests under way are not ended: {e}", path.display());
+            }
+            unmount_by_helper(path, how)
+        }
         e => Err(e),
     }
+}
+
+/// Who is not root may not force an unmount, but may abort the connection of a mount of their own.
+fn abort_connection(path: &Path) -> io::Result<()> {
+    let entry = mountinfo::at(path)?.ok_or(io::ErrorKind::NotFound)?;
+    let abort = format!("/sys/fs/fuse/connections/{}/abort", entry.minor);
+    std::fs::write(&abort, "1").map_err(|e| io::Error::new(e.kind(), format!("{abort}: {e}")))
 }
 
 /// Who is not root unmounts through the setuid helper of the FUSE package.

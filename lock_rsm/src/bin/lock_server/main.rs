@@ -21,7 +21,7 @@ use lock_rsm::locks::{LockService, LockServiceOptions};
 use lock_rsm::programs;
 use lock_rsm::rsm::config::{Group, MembersFrom};
 use lock_rsm::rsm::test_port::TestPort;
-use lock_rsm::rsm::{Replica, ReplicaOptions, View};
+use lock_rsm::rsm::{Replica, ReplicaOptions, Timers, View};
 use orders::Failure;
 use rpc::{Server, ServerBuilder, ServerOptions};
 
@@ -53,7 +53,8 @@ struct Args {
     /// It is taken back when it asks
     #[arg(long, default_value_t = 2.0, value_name = "SECONDS")]
     remove_after: f64,
-    /// How long a session lives without a sign of its client
+    /// How long a session lives without a sign of its client; clients learn it from the master. At least five election
+    /// timeouts, 0.75 seconds
     #[arg(long, default_value_t = 10.0, value_name = "SECONDS")]
     lease: f64,
     /// After so long a living client that does not give back a lock others wait for loses its session; 0: never
@@ -136,12 +137,15 @@ async fn serve(args: Args, master: &str, me: &str) -> Result<(), Failure> {
     };
     let group = Group::read(master, me, &from)?;
     let fences: Result<Vec<_>, _> = args.fence.iter().map(|address| rpc::addr::parse(address)).collect();
-    let service = LockService::new(LockServiceOptions {
+    let locks = LockServiceOptions {
         lease: lease(args.lease)?,
         fences: fences?,
         stuck_after: stuck_after(args.stuck_after)?,
+        election_timeout: Timers::default().election_timeout,
         ..LockServiceOptions::default()
-    });
+    };
+    locks.check().map_err(|error| format!("--lease {}: {error}", args.lease))?;
+    let service = LockService::new(locks);
     let (test_port, _orders) = match &args.test_port {
         Some(port) => take_orders(port, &group.me).await.map(|(port, server)| (Some(port), Some(server)))?,
         None => (None, None),
@@ -212,10 +216,7 @@ fn remove_after(seconds: f64) -> Result<Option<Duration>, String> {
 }
 
 fn lease(seconds: f64) -> Result<Duration, String> {
-    let lease = Duration::try_from_secs_f64(seconds).ok();
-    lease
-        .filter(|lease| (Duration::from_millis(100)..=Duration::from_secs(3600)).contains(lease))
-        .ok_or_else(|| format!("--lease {seconds} is not between 0.1 and 3600 seconds"))
+    Duration::try_from_secs_f64(seconds).map_err(|error| format!("--lease {seconds}: {error}"))
 }
 
 fn stuck_after(seconds: f64) -> Result<Option<Duration>, String> {

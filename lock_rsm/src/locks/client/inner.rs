@@ -64,6 +64,8 @@ pub(super) struct Inner {
     pub(super) lease_changed: Notify,
     /// Told when a lost session has been cleared away.
     pub(super) reopen: Notify,
+    /// Told when the lease has run out: no time to pause before the next keepalive.
+    pub(super) hurry: Notify,
     pub(super) asks: Work<Ask>,
     pub(super) gives: Work<Giving>,
     /// Locks whose hook has run.
@@ -93,6 +95,7 @@ impl Inner {
             lease_until: AtomicU64::new(0),
             lease_changed: Notify::new(),
             reopen: Notify::new(),
+            hurry: Notify::new(),
             asks: Work::new(),
             gives: Work::new(),
             ready: Work::new(),

@@ -116,6 +116,11 @@ pub trait LockHooks: Send + Sync + 'static {
     /// ([`LockGuard::is_void`]); until they are dropped they still keep operations of this process apart. A new session is
     /// opened after this returns.
     fn session_lost(&self, old: SessionId);
+
+    /// The lease has run out, and nothing was heard. The session may live on, and its locks with it, but from here on
+    /// nothing cached may be served until the service is heard again. This client gives out no guards meanwhile; whatever
+    /// else serves from what the locks protect (the kernel) must be told. Must not block.
+    fn lease_ran_out(&self, _session: SessionId) {}
 }
 
 /// Hooks of a client whose locks protect nothing cached.
@@ -175,6 +180,7 @@ impl LockClient {
             tokio::spawn(tasks::give(inner.clone())).abort_handle(),
             tokio::spawn(tasks::make_room(inner.clone())).abort_handle(),
             tokio::spawn(session::keep_open(inner.clone())).abort_handle(),
+            tokio::spawn(session::watch_lease(inner.clone())).abort_handle(),
         ];
         LockClient { inner, tasks: Arc::new(Tasks(tasks)) }
     }

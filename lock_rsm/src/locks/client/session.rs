@@ -1,4 +1,8 @@
 //! Keeps a session open: opens it, keeps it alive, opens another when it is lost.
+//!
+//! A keepalive is sent when a third of the lease has passed, so two can fail before anything stops. The lease counts from
+//! before the keepalive was *sent*, on a clock that goes on while the machine is suspended: when the master hears it
+//! later, its own count begins later. `docs/leases.md` has the whole timeline.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +14,8 @@ use crate::locks::protocol::{Keepalive, OpenSession, SessionId};
 
 /// How long to wait after a failed attempt to open a session.
 const BACKOFF: Duration = Duration::from_millis(200);
+/// How often the end of the lease is looked for.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// Runs as long as the client.
 pub(super) async fn keep_open(inner: Arc<Inner>) {
@@ -46,11 +52,11 @@ async fn open(inner: &Inner, epoch: u64) -> Result<(SessionId, u32), LinkError> 
 async fn keep_alive(inner: &Inner, epoch: u64, session: SessionId, lease_ms: u32) {
     let every = Duration::from_millis(lease_ms.into()) / 3;
     let mut pause = every;
-    let mut warned = false;
     loop {
         tokio::select! {
             biased;
             () = inner.reopen.notified() => return,
+            () = inner.hurry.notified() => {}
             () = tokio::time::sleep(pause) => {}
         }
         let sent = now_ns();
@@ -64,7 +70,6 @@ async fn keep_alive(inner: &Inner, epoch: u64, session: SessionId, lease_ms: u32
                 inner.renew(epoch, sent, alive.lease_ms);
                 inner.counters.keepalives.add(1);
                 pause = every;
-                warned = false;
             }
             Err(LinkError::NoSession) => {
                 inner.lose(epoch);
@@ -72,14 +77,30 @@ async fn keep_alive(inner: &Inner, epoch: u64, session: SessionId, lease_ms: u32
                 return;
             }
             Err(trouble) => {
-                if !warned && now_ns() >= inner.lease_until() {
-                    tracing::warn!(session, %trouble, "the lease of the lock session has run out; operations wait");
-                    warned = true;
-                }
                 *inner.trouble.lock() = Some(trouble);
                 pause = every / 8;
             }
         }
+    }
+}
+
+/// Looks whether the lease has run out, for as long as the client lives: then the owner must take back what others may
+/// still serve for it, and the master is asked at once. Timers do not count suspended time, so after a suspend this is
+/// how the end of the lease is noticed.
+pub(super) async fn watch_lease(inner: Arc<Inner>) {
+    let mut told = 0;
+    loop {
+        tokio::time::sleep(LOOK).await;
+        let until = inner.lease_until();
+        if until == 0 || until == told || now_ns() < until {
+            continue;
+        }
+        let Some(session) = inner.session.borrow().session else { continue };
+        told = until;
+        let trouble = inner.trouble.lock().as_ref().map(ToString::to_string).unwrap_or_default();
+        tracing::warn!(session, trouble, "the lease of the lock session has run out; operations wait");
+        inner.hooks.lease_ran_out(session);
+        inner.hurry.notify_one();
     }
 }
 

@@ -197,6 +197,10 @@ impl LockHooks for DiaryHooks {
     fn session_lost(&self, _: SessionId) {
         self.0.note("lost".to_owned());
     }
+
+    fn lease_ran_out(&self, _: SessionId) {
+        self.0.note("ran out".to_owned());
+    }
 }
 
 /// Waits until something is so; the runtime does its work in between.
@@ -414,6 +418,21 @@ async fn without_a_lease_nothing_is_taken() {
     waiting.await.unwrap().unwrap();
     assert!(!a.lease_left().is_zero());
     assert_eq!(a.stats().sessions, 1, "the service had not expired it");
+}
+
+#[tokio::test]
+async fn the_owner_is_told_once_when_the_lease_runs_out_and_once_more_the_next_time() {
+    let service = FakeService::with_lease(200);
+    let diary = Arc::new(Diary::default());
+    let a = service.client(LockClientOptions::default(), Arc::new(DiaryHooks(diary.clone()))).await;
+    for times in 1..=2 {
+        service.mute.store(true, SeqCst);
+        until("the owner is told", || diary.read().len() == times).await;
+        assert!(a.lease_left().is_zero());
+        service.mute.store(false, SeqCst);
+        until("the lease is good again", || !a.lease_left().is_zero()).await;
+    }
+    assert_eq!(diary.read(), ["ran out", "ran out"]);
 }
 
 #[tokio::test]

@@ -12,6 +12,7 @@ use crate::core::errors::{FsError, Step, attempt};
 use crate::core::format::{BLOCK, Layout, Record};
 use crate::core::fs::Fs;
 use crate::core::locking::Locked;
+use crate::core::reports::{Caller, OpenId};
 use crate::core::traits::{Clock, Extents, Locks};
 use crate::core::tx::last_needed;
 use crate::core::types::{Cred, FILE_SIZE_MAX, FileKind, Ino, Mode, Time};
@@ -61,10 +62,23 @@ impl<L: Locks, E: Extents, C: Clock> Fs<L, E, C> {
         }
     }
 
-    /// Writes all of `data` at `offset`, or with `append` at the true end. A writer other than root clears set-uid
-    /// and set-gid.
+    /// As [`Fs::write_by`], through no open of the file.
     pub async fn write(
         &self,
+        ino: Ino,
+        offset: u64,
+        data: Bytes,
+        append: bool,
+        cred: Cred,
+    ) -> Result<u32, FsError> {
+        self.write_by(Caller::Anybody, ino, offset, data, append, cred).await
+    }
+
+    /// Writes all of `data` at `offset`, or with `append` at the true end. A writer other than root clears set-uid
+    /// and set-gid. Instead the caller may be told what was lost; then nothing is written.
+    pub async fn write_by(
+        &self,
+        caller: Caller,
         ino: Ino,
         offset: u64,
         data: Bytes,
@@ -74,13 +88,20 @@ impl<L: Locks, E: Extents, C: Clock> Fs<L, E, C> {
         let len = u32::try_from(data.len()).map_err(|_| FsError::Invalid("more than 4 GiB in one write"))?;
         self.make_room(true).await?;
         let offset = if append { None } else { Some(offset) };
-        attempt!(self.write_once(ino, offset, &data, cred))?;
+        attempt!(self.write_once(caller, ino, offset, &data, cred))?;
         Ok(len)
     }
 
-    async fn write_once(&self, ino: Ino, offset: Option<u64>, data: &Bytes, cred: Cred) -> Result<(), Step> {
+    async fn write_once(
+        &self,
+        caller: Caller,
+        ino: Ino,
+        offset: Option<u64>,
+        data: &Bytes,
+        cred: Cred,
+    ) -> Result<(), Step> {
         let held = self.lock(&[(ino, Mode::Exclusive)]).await?;
-        self.tell_error(ino)?;
+        self.0.state.lock().reports.tell(ino, caller)?;
         let mut record = self.record(&held, ino).await?;
         refuse_other(&record)?;
         if data.is_empty() {
@@ -132,39 +153,53 @@ impl<L: Locks, E: Extents, C: Clock> Fs<L, E, C> {
         Ok((loaded, last))
     }
 
-    /// What `close(2)` waits for (the FLUSH request): writes nothing, but tells once what was lost (EIO) or does not
-    /// fit (ENOSPC).
+    /// As [`Fs::flush_by`], through no open of the file.
     pub async fn flush(&self, ino: Ino) -> Result<(), FsError> {
-        self.tell_error(ino)?;
-        let st = self.0.state.lock();
+        self.flush_by(Caller::Anybody, ino).await
+    }
+
+    /// What `close(2)` waits for (the FLUSH request): writes nothing, but tells what was lost (EIO) or does not fit
+    /// (ENOSPC).
+    pub async fn flush_by(&self, caller: Caller, ino: Ino) -> Result<(), FsError> {
+        let mut st = self.0.state.lock();
+        st.reports.warn(ino, caller)?;
         if st.full && st.dirty(ino).is_some() { Err(FsError::NoSpace) } else { Ok(()) }
     }
 
-    /// Makes everything that happened to this inode (and before it on this mount) durable. Also for directories.
+    /// As [`Fs::fsync_by`], through no open of the file.
     pub async fn fsync(&self, ino: Ino) -> Result<(), FsError> {
+        self.fsync_by(Caller::Anybody, ino).await
+    }
+
+    /// Makes everything that happened to this inode (and before it on this mount) durable. Also for directories.
+    pub async fn fsync_by(&self, caller: Caller, ino: Ino) -> Result<(), FsError> {
         #[cfg(feature = "planted")]
         if lock_rsm::planted::is_in_stack(lock_rsm::planted::StackBug::SyncWithoutFlush) {
             return Ok(());
         }
-        self.tell_error(ino)?;
         let (epoch, dirty) = {
-            let st = self.0.state.lock();
+            // One look: a session lost between two would leave nothing dirty and nothing told.
+            let mut st = self.0.state.lock();
+            st.reports.tell(ino, caller)?;
             (st.epoch, st.dirty(ino))
         };
         let Some(generation) = dirty else { return Ok(()) };
         let result = self.flush_to(epoch, generation).await;
         if result == Err(FsError::Lost) {
             // Told now; not a second time.
-            self.0.state.lock().errors.remove(&ino);
+            let _ = self.0.state.lock().reports.tell(ino, caller);
         }
         result
     }
 
-    fn tell_error(&self, ino: Ino) -> Result<(), FsError> {
-        match self.0.state.lock().errors.remove(&ino) {
-            Some(error) => Err(error),
-            None => Ok(()),
-        }
+    /// A file was opened, successfully; what is done through this open is to name it as the caller.
+    pub fn opened(&self, ino: Ino) -> OpenId {
+        self.0.state.lock().reports.opened(ino)
+    }
+
+    /// The open is over, besides [`Fs::release`].
+    pub fn closed(&self, id: OpenId) {
+        self.0.state.lock().reports.closed(id);
     }
 }
 
