@@ -37,6 +37,8 @@ pub const LOCKS: &[Decoder] = &[
     Decoder { name: "grant", rewrite: coded::<Grant>, samples: grant },
     Decoder { name: "fence", rewrite: coded::<Fence>, samples: || one(&Fence { session: 77 }) },
     Decoder { name: "lock_id", rewrite: coded::<LockId>, samples: || one(&u64::MAX) },
+    Decoder { name: "session_id", rewrite: coded::<SessionId>, samples: || one(&(1u64 << 63)) },
+    Decoder { name: "holders", rewrite: coded::<u32>, samples: || one(&3u32) },
 ];
 
 /// The lock table as it stands in snapshots.

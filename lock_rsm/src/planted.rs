@@ -28,11 +28,15 @@ pub enum Bug {
     VoteForShorterLog,
     /// A heartbeat says what is committed even to a member that is not known to have it.
     CommitUnmatched,
+    /// A master that no majority follows goes on as if it led, and confirms reads without asking.
+    ReadUnconfirmed,
+    /// A master confirms reads before it knows how far the log it inherited is committed.
+    ReadUnsettled,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 10] = [
+    pub const ALL: [Bug; 12] = [
         Bug::AcknowledgeBeforeFsync,
         Bug::VoteTwice,
         Bug::ForgetPromise,
@@ -43,6 +47,8 @@ impl Bug {
         Bug::CountNonVoter,
         Bug::VoteForShorterLog,
         Bug::CommitUnmatched,
+        Bug::ReadUnconfirmed,
+        Bug::ReadUnsettled,
     ];
 }
 

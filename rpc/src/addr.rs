@@ -30,7 +30,13 @@ fn parse_port(text: &str) -> Option<u16> {
     text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok()).flatten()
 }
 
+/// The longest a host name may be, in bytes (RFC 1035, 2.3.4).
+const HOST_MAX: usize = 253;
+
 fn check_host(host: &str) -> Result<(), &'static str> {
+    if host.len() > HOST_MAX {
+        return Err("the host is longer than any name");
+    }
     if host.is_empty() {
         return Err("the host is missing");
     }

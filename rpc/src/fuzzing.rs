@@ -37,6 +37,11 @@ pub const DECODERS: &[Decoder] = &[
     Decoder { name: "record", rewrite: rewrite_record, samples: sample_records },
     Decoder { name: "address", rewrite: rewrite_address, samples: sample_addresses },
     Decoder { name: "strings", rewrite: coded::<Nested>, samples: sample_nested },
+    Decoder {
+        name: "too_large",
+        rewrite: coded::<(u64, u64)>,
+        samples: || vec![codec::encode(&(1u64 << 40, 16u64))],
+    },
 ];
 
 /// A value with every shape the codec knows.

@@ -14,6 +14,9 @@ fn runs(seeds: std::ops::Range<u64>) {
     println!("{number} runs: {all:?}");
     let is_lively = all.masters > 4 * number
         && all.acknowledged > 50 * number
+        && all.reads > 5 * number
+        && all.checked > 30 * number
+        && all.unknown > number / 2
         && all.crashes > 3 * number
         && all.disk_failures > 0
         && all.installed > number / 4

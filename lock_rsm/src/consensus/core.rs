@@ -8,7 +8,9 @@ use super::outputs::Outputs;
 use super::rng::Rng;
 use super::role::RoleState;
 use super::snapshot::Incoming;
-use super::types::{Entry, HardState, Membership, Payload, ReplicaId, Restored, Role, ViewInfo, Viewstamp};
+use super::types::{
+    COUNTED_MAX, Entry, HardState, Membership, Payload, ReplicaId, Restored, Role, ViewInfo, Viewstamp,
+};
 #[cfg(feature = "planted")]
 use crate::planted::{self, Bug};
 use std::collections::VecDeque;
@@ -20,9 +22,10 @@ use std::collections::VecDeque;
 ///
 /// # Panics
 ///
-/// Its methods panic where going on could lose or fork what was committed: when two masters act in one view,
-/// when committed entries would be taken back, when the driver claims durability of what it was not given.
-/// That is a bug or a damaged disk, and stopping one replica is the safe answer.
+/// Its methods panic where going on could lose or fork what was committed: when committed entries would be
+/// taken back, when the driver claims durability of what it was not given. That is a bug or a damaged disk, and
+/// stopping one replica is the safe answer. No message of another replica does that, whatever it says: one that
+/// contradicts itself, or what this replica knows, is nonsense, and ignored.
 #[derive(Debug)]
 pub struct Core {
     pub(super) config: Config,
@@ -134,8 +137,7 @@ impl Core {
     pub fn receive(&mut self, now_ms: u64, from: ReplicaId, message: Message) {
         self.clock(now_ms);
         if from == self.config.id || !message.is_well_formed() {
-            self.malformed += 1;
-            return;
+            return self.nonsense(from, "no replica says that");
         }
         let Message { view, body } = message;
         match body {
@@ -153,6 +155,9 @@ impl Core {
         }
         if view < self.view() {
             return self.answer_from_the_past(from, &body);
+        }
+        if let Some(why) = self.contradiction(from, view, &body) {
+            return self.nonsense(from, why);
         }
         if view > self.view() {
             self.adopt_view(view);
@@ -176,6 +181,45 @@ impl Core {
             Body::Snapshot { meta, offset, data, done } => self.on_snapshot(from, meta, offset, data, done),
             Body::SnapshotReply { stamp, next } => self.on_snapshot_reply(from, stamp, next),
             Body::TimeoutNow => self.on_timeout_now(from),
+        }
+    }
+
+    /// Why a message of this view or a later one cannot be true, if that is certain.
+    fn contradiction(&self, from: ReplicaId, view: u64, body: &Body) -> Option<&'static str> {
+        let last = self.log.last().seq;
+        match body {
+            _ if view == self.view() && body.is_a_masters() && !self.may_follow(from) => {
+                Some("this view has another master")
+            }
+            Body::Heartbeat { committed, .. } if *committed > last => {
+                Some("this replica is said to have acknowledged what it does not have")
+            }
+            Body::Appended { matched } if view == self.view() && self.leads() && *matched > last => {
+                Some("it acknowledges what it was not sent")
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether `from` can be the master of this view as far as this replica knows.
+    fn may_follow(&self, from: ReplicaId) -> bool {
+        !self.leads() && self.master.is_none_or(|master| master == from)
+    }
+
+    fn leads(&self) -> bool {
+        matches!(self.role, RoleState::Master(_))
+    }
+
+    /// Ignores a message. The log hears of it, but of a flood not much.
+    fn nonsense(&mut self, from: ReplicaId, why: &str) {
+        self.malformed += 1;
+        let count = self.malformed;
+        tracing::debug!("replica {from} sent what makes no sense: {why}");
+        if count.is_power_of_two() {
+            tracing::warn!(
+                "{count} messages that make no sense were ignored so far; the last is from replica {from}: {why}. \
+                 Does another program, or a replica with somebody else's disk, send to this one?"
+            );
         }
     }
 
@@ -395,6 +439,10 @@ fn restore_log(restored: &Restored) -> Result<Log, RestoreError> {
         Some(meta) => (meta.stamp, &meta.membership),
         None => (Viewstamp::ZERO, &restored.membership),
     };
+    let last_seq = restored.entries.last().map_or(base.seq, |entry| entry.stamp.seq.max(base.seq));
+    if let Some(number) = [hard_state_view, last_seq].into_iter().find(|number| *number > COUNTED_MAX) {
+        return Err(RestoreError::Implausible { number });
+    }
     if !membership.is_sane() {
         return Err(RestoreError::Duplicate { stamp: base });
     }

@@ -3,7 +3,7 @@
 use super::core::Core;
 use super::message::Body;
 use super::role::RoleState;
-use super::types::{HardState, ReplicaId, Viewstamp};
+use super::types::{COUNTED_MAX, HardState, ReplicaId, Viewstamp};
 #[cfg(feature = "planted")]
 use crate::planted::{self, Bug};
 use std::collections::BTreeSet;
@@ -49,7 +49,12 @@ impl Core {
     /// to go on as if it had one, without counting itself: it may be the only one that has that entry, and so
     /// the only electable one (§4.2.2).
     pub(super) fn may_campaign(&self) -> bool {
-        self.log.memberships_since(self.committed).any(|membership| membership.is_voter(self.config.id))
+        // Nobody would listen to a candidate beyond the last view.
+        self.view() < COUNTED_MAX
+            && self
+                .log
+                .memberships_since(self.committed)
+                .any(|membership| membership.is_voter(self.config.id))
     }
 
     fn ask_whether_to_campaign(&mut self) {
@@ -71,9 +76,9 @@ impl Core {
     }
 
     pub(super) fn on_pre_vote_reply(&mut self, from: ReplicaId, campaign_view: u64, is_granted: bool) {
-        let wanted = self.view() + 1;
+        let (wanted, is_voter) = (self.view() + 1, self.log.membership().is_voter(from));
         let RoleState::PreCandidate { granted } = &mut self.role else { return };
-        if !is_granted || campaign_view != wanted {
+        if !is_granted || campaign_view != wanted || !is_voter {
             return;
         }
         granted.insert(from);
@@ -123,8 +128,9 @@ impl Core {
     }
 
     pub(super) fn on_vote(&mut self, from: ReplicaId, is_granted: bool) {
+        let is_voter = self.log.membership().is_voter(from);
         let RoleState::Candidate { granted } = &mut self.role else { return };
-        if !is_granted {
+        if !is_granted || !is_voter {
             return;
         }
         granted.insert(from);

@@ -152,6 +152,12 @@ pub enum RestoreError {
         /// The log's last seq.
         to: u64,
     },
+    /// A number that no group comes to, however long it lives.
+    #[error("{number} is no number of a view or an entry: no group ever comes so far")]
+    Implausible {
+        /// The number.
+        number: u64,
+    },
     /// A membership names a member twice.
     #[error("the membership at {stamp} names a member twice")]
     Duplicate {

@@ -52,6 +52,8 @@ impl Core {
         let quorum_ms = self.quorum_heard_ms();
         let RoleState::Master(reign) = &mut self.role else { return };
         let heard_ms = quorum_ms.max(reign.since_ms);
+        #[cfg(feature = "planted")]
+        let heard_ms = if planted::has(Bug::ReadUnconfirmed) { self.now_ms } else { heard_ms };
         if self.now_ms >= heard_ms.saturating_add(2 * self.config.election_timeout_ms) {
             return self.become_slave();
         }

@@ -1,6 +1,6 @@
 //! The messages between replicas: every one of them, with its source, target and meaning.
 
-use super::types::{Entry, Payload, SnapshotMeta, Viewstamp};
+use super::types::{COUNTED_MAX, Entry, Payload, SnapshotMeta, Viewstamp};
 use super::wire_bytes;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -111,19 +111,38 @@ pub enum Body {
 impl Message {
     /// Whether it could come from a replica that keeps the rules. What could not is ignored.
     pub(crate) fn is_well_formed(&self) -> bool {
-        match &self.body {
-            Body::Append { previous, entries, .. } => follow_each_other(self.view, *previous, entries),
-            Body::AppendRefused { previous, hint } => hint.seq <= previous.seq && previous.seq > 0,
+        self.view <= COUNTED_MAX && self.body.is_well_formed(self.view)
+    }
+}
+
+impl Body {
+    fn is_well_formed(&self, view: u64) -> bool {
+        match self {
+            Body::PreVote { last } | Body::RequestVote { last, .. } => last.is_plausible(),
+            Body::PreVoteReply { campaign_view: number, .. }
+            | Body::Appended { matched: number }
+            | Body::Heartbeat { committed: number, .. } => *number <= COUNTED_MAX,
+            Body::Append { previous, entries, committed } => {
+                *committed <= COUNTED_MAX && follow_each_other(view, *previous, entries)
+            }
+            Body::AppendRefused { previous, hint } => {
+                previous.is_plausible() && hint.is_plausible() && hint.seq <= previous.seq && previous.seq > 0
+            }
             Body::Snapshot { meta, offset, data, .. } => {
-                meta.stamp.seq > 0
-                    && meta.stamp.view <= self.view
+                meta.stamp.is_plausible()
+                    && meta.stamp.seq > 0
+                    && meta.stamp.view <= view
                     && meta.membership.is_sane()
                     && offset.checked_add(data.len() as u64).is_some()
             }
-            // Asked in the view after the sender's, which must exist.
-            Body::PreVote { .. } => self.view < u64::MAX,
-            _ => true,
+            Body::SnapshotReply { stamp, .. } => stamp.is_plausible(),
+            Body::HeartbeatReply { .. } | Body::Vote { .. } | Body::TimeoutNow => true,
         }
+    }
+
+    /// Whether only the master of a view says that.
+    pub(super) fn is_a_masters(&self) -> bool {
+        matches!(self, Body::Append { .. } | Body::Heartbeat { .. } | Body::Snapshot { .. })
     }
 }
 
@@ -132,11 +151,11 @@ fn follow_each_other(view: u64, previous: Viewstamp, entries: &[Entry]) -> bool 
     let mut last = previous;
     for Entry { stamp, payload } in entries {
         let is_sane = !matches!(payload, Payload::Membership(membership) if !membership.is_sane());
-        if Some(stamp.seq) != last.seq.checked_add(1) || stamp.view < last.view || stamp.view == 0 || !is_sane
-        {
+        let follows = last.seq.checked_add(1) == Some(stamp.seq) && stamp.view >= last.view;
+        if !follows || stamp.view == 0 || !is_sane {
             return false;
         }
         last = *stamp;
     }
-    last.view <= view && (previous.seq == 0) == (previous.view == 0)
+    last.view <= view && last.is_plausible() && (previous.seq == 0) == (previous.view == 0)
 }

@@ -4,6 +4,8 @@ use super::core::Core;
 use super::error::ReadError;
 use super::outputs::ReadReady;
 use super::role::RoleState;
+#[cfg(feature = "planted")]
+use crate::planted::{self, Bug};
 
 /// The master's reads: one batch asks the quorum, the rest waits to be the next batch.
 #[derive(Debug, Default)]
@@ -67,6 +69,8 @@ impl Core {
     /// Asks the quorum about the reads that wait, if the master knows yet how far the log is committed.
     pub(super) fn flush_reads(&mut self) {
         let (is_settled, committed) = (self.is_settled(), self.committed);
+        #[cfg(feature = "planted")]
+        let is_settled = is_settled || planted::has(Bug::ReadUnsettled);
         let RoleState::Master(reign) = &mut self.role else { return };
         if is_settled && reign.reads.start_round(committed) {
             self.send_heartbeats();
@@ -76,6 +80,8 @@ impl Core {
 
     pub(super) fn confirm_reads(&mut self) {
         let confirmed = self.quorum_value(u64::MAX, |progress| progress.round);
+        #[cfg(feature = "planted")]
+        let confirmed = if planted::has(Bug::ReadUnconfirmed) { u64::MAX } else { confirmed };
         let RoleState::Master(reign) = &mut self.role else { return };
         let Some(Round { seq, tokens, .. }) = reign.reads.asked.take_if(|round| round.number <= confirmed)
         else {

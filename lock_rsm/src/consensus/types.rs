@@ -9,6 +9,14 @@ use std::fmt;
 /// A replica's identity: drawn at random when its data directory is created, never used again by another.
 pub type ReplicaId = u64;
 
+/// The greatest view and sequence number that a replica believes or uses itself; the rest of the range is left free, so that
+/// no sum of such numbers overflows.
+///
+/// Both are counted up one by one, so no group comes so far: a thousand million entries a second take 146 years. There is
+/// no closer bound. A replica that was away, or that joins, may hear of any number its group has come to, so how far a
+/// number is ahead of the own ones says nothing; and a message has no more to prove itself than its sender's identity.
+pub(crate) const COUNTED_MAX: u64 = 1 << 62;
+
 /// Where an entry stands: the view in which a master first appended it, and its place in the log.
 ///
 /// Ordered by view, then by sequence number; of two logs the one whose last stamp is greater is "more up to
@@ -29,6 +37,13 @@ impl Viewstamp {
     /// The stamp of entry `seq` proposed in `view`.
     pub const fn new(view: u64, seq: u64) -> Viewstamp {
         Viewstamp { view, seq }
+    }
+}
+
+impl Viewstamp {
+    /// Whether a group could ever come so far.
+    pub(super) fn is_plausible(self) -> bool {
+        self.view <= COUNTED_MAX && self.seq <= COUNTED_MAX
     }
 }
 

@@ -4,6 +4,7 @@ use super::config;
 use super::core::{Place, Retire, Retirement};
 use super::service::Service;
 use super::state::{Applied, Command, Machine, Outcome, ReplyLimits};
+use super::test_port::{HistoryLine, HistoryPage};
 use super::types::{ReplicaStatus, StateError, View};
 use super::wire::{
     Envelope, IdentityReply, InvokeHead, InvokeReply, JoinReply, JoinRequest, MessageHead, RetireReply,
@@ -31,6 +32,10 @@ pub const REPLICAS: &[Decoder] = &[
     Decoder { name: "status", rewrite: coded::<ReplicaStatus>, samples: statuses },
     Decoder { name: "view", rewrite: coded::<View>, samples: || one(&view()) },
     Decoder { name: "command", rewrite: rewrite_command, samples: || vec![command().encode().into()] },
+    Decoder { name: "number", rewrite: coded::<u64>, samples: || one(&u64::MAX) },
+    Decoder { name: "order", rewrite: coded::<u32>, samples: || one(&4u32) },
+    Decoder { name: "ordered", rewrite: coded::<i32>, samples: || one(&-1i32) },
+    Decoder { name: "history", rewrite: coded::<HistoryPage>, samples: histories },
 ];
 
 /// Configuration files.
@@ -119,6 +124,11 @@ fn statuses() -> Vec<Vec<u8>> {
         committed: 1 << 33,
         state_hash: Some(u64::MAX),
     })
+}
+
+fn histories() -> Vec<Vec<u8>> {
+    let line = |seq, members| HistoryLine { stamp: Viewstamp::new(300, seq), hash: u64::MAX, members };
+    one(&HistoryPage { lines: vec![line(1 << 33, None), line((1 << 33) + 1, Some(view().members))] })
 }
 
 fn rewrite_config(bytes: &[u8]) -> Option<Vec<u8>> {

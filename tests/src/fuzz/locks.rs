@@ -1,5 +1,6 @@
 //! The lock service: what travels, its table, and the replicated program under commands of all kinds.
 
+use super::dice::Dice;
 use super::{FACTOR, Target, one_of, samples_of};
 use bytes::Bytes;
 use lock_rsm::fuzzing::{Bench, Done, LOCKS, TABLES};
@@ -40,22 +41,7 @@ fn tables(input: &[u8]) -> bool {
     true
 }
 
-/// Numbers out of the input, and zeros when it is used up.
-struct Dice<'a>(&'a [u8]);
-
 impl Dice<'_> {
-    fn byte(&mut self) -> u8 {
-        let Some((&byte, rest)) = self.0.split_first() else { return 0 };
-        self.0 = rest;
-        byte
-    }
-
-    fn bytes(&mut self, count: usize) -> Vec<u8> {
-        let (head, rest) = self.0.split_at(count.min(self.0.len()));
-        self.0 = rest;
-        head.to_vec()
-    }
-
     /// Small numbers, and some at the edges.
     fn number(&mut self) -> u64 {
         match self.byte() {

@@ -8,11 +8,15 @@
 //! `tests/corpus/TARGET` holds the committed corpus: `seed-*` are written by the real encoders (`yfs_fuzz seeds`),
 //! `found-*` are inputs that once did harm.
 
+mod dice;
 mod extents;
 mod fs;
 mod locks;
 pub mod memory;
 pub mod mutate;
+#[cfg(test)]
+mod procedures;
+mod replica;
 mod rpc;
 mod rsm;
 
@@ -61,7 +65,7 @@ impl Target {
 
 /// All targets.
 pub fn targets() -> Vec<Target> {
-    [rpc::TARGETS, rsm::TARGETS, locks::TARGETS, extents::TARGETS, fs::TARGETS].concat()
+    [rpc::TARGETS, rsm::TARGETS, replica::TARGETS, locks::TARGETS, extents::TARGETS, fs::TARGETS].concat()
 }
 
 /// The target of this name.

@@ -1,6 +1,6 @@
 //! The digest of a run: everything that happened, folded into one number.
 
-use super::register::mix;
+use super::services::mix;
 
 /// A running fingerprint.
 #[derive(Clone, Debug, Default)]

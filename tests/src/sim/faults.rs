@@ -79,7 +79,12 @@ fn happen(world: &mut World, fault: Fault) -> Result<(), Broken> {
             world.node(id).paused_until_ms = world.now_ms + for_ms;
         }
         Fault::Partition => {
-            let some: BTreeSet<_> = ids.iter().copied().filter(|_| world.rng.chance(50)).collect();
+            // The clients reach everybody, so a master that is cut off alone is asked, and does not know that it is one no more.
+            let master = world.master().filter(|_| world.rng.chance(40));
+            let some: BTreeSet<_> = match master {
+                Some(master) => BTreeSet::from([master]),
+                None => ids.iter().copied().filter(|_| world.rng.chance(50)).collect(),
+            };
             world.network.cut_off(&some, &ids);
         }
         Fault::OneWay => {

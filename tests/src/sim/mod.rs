@@ -6,7 +6,8 @@
 //! directions, pauses, crashes that lose what was not synced, slow and failing disks, clocks that differ and drift, clean
 //! shutdowns, joins, removals of the silent, replicas that come back without their disk, changes of the membership by hand
 //! ([`faults`]). Then they end, and the group must heal, answer every request, and
-//! have everything it ever acknowledged. All the while [`invariants`] watches.
+//! have everything it ever acknowledged. All the while [`invariants`] watches; and what the clients saw of registers and of
+//! the lock service must be linearizable ([`histories`]).
 //!
 //! What the seed decides besides is in [`Setup`]. The program that runs it is `yfs_sim`.
 
@@ -14,13 +15,16 @@ pub mod client;
 pub mod digest;
 pub mod disk;
 pub mod faults;
+pub mod histories;
 pub mod invariants;
+pub mod load;
 pub mod network;
 pub mod node;
 #[cfg(all(test, feature = "planted"))]
 mod planted;
-pub mod register;
+pub mod reads;
 mod run;
+pub mod services;
 pub mod setup;
 pub mod world;
 

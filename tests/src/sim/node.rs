@@ -1,7 +1,8 @@
 //! A simulated replica: its process while it runs, its disk, its clock.
 
 use super::disk::{Disk, Queue};
-use super::register::Register;
+use super::reads::Reads;
+use super::services::Services;
 use super::setup::Setup;
 use lock_rsm::consensus::{Config, Core, ReplicaId, Role};
 use lock_rsm::rsm::core::{Boot, Program, ReplicaConfig, ReplicaCore, Task, boot_within};
@@ -43,7 +44,9 @@ pub struct Process {
     /// Bytes of entries that `program` has worked off.
     pub applied_bytes: u64,
     /// What `program` works on.
-    pub register: Arc<Register>,
+    pub services: Arc<Services>,
+    /// The reads that wait for a majority, or for `program`.
+    pub reads: Reads,
     /// What waits for that thread.
     pub tasks: VecDeque<Task>,
     /// When the thread will have done the last of them.
@@ -86,7 +89,7 @@ impl Node {
     /// Starts the process from the disk.
     pub fn start(&mut self, setup: &Setup, now_ms: u64) -> Result<(), String> {
         self.incarnation += 1;
-        let register = Arc::new(Register::default());
+        let services = Arc::new(Services::default());
         let config = ReplicaConfig {
             election_timeout_ms: setup.election_timeout_ms,
             heartbeat_ms: setup.heartbeat_ms,
@@ -96,11 +99,18 @@ impl Node {
         };
         let recovered = self.disk.recovered(Identity { id: self.id, address: self.address.clone() });
         let (founding, now) = (self.disk.founding.clone(), self.clock(now_ms));
-        let booted = boot_within(config, bounds(setup), register.clone(), recovered, founding, now);
+        let booted = boot_within(config, bounds(setup), services.clone(), recovered, founding, now);
         let Boot { core, program, .. } =
             booted.map_err(|error| format!("replica {} cannot start from its disk: {error}", self.id))?;
-        let (tasks, busy_until_ms) = (VecDeque::new(), now_ms);
-        self.process = Some(Process { core, program, applied_bytes: 0, register, tasks, busy_until_ms });
+        self.process = Some(Process {
+            core,
+            program,
+            applied_bytes: 0,
+            services,
+            reads: Reads::default(),
+            tasks: VecDeque::new(),
+            busy_until_ms: now_ms,
+        });
         Ok(())
     }
 

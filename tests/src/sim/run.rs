@@ -87,7 +87,8 @@ fn run_for(world: &mut World, ms: u64) -> Result<(), Broken> {
     Ok(())
 }
 
-/// All faults end. Every request must be answered, a new one too, and the replicas become even.
+/// All faults end. Every request must be answered, a new one too, the replicas become even, and all that the clients were
+/// answered has an explanation.
 fn heal(world: &mut World) -> Result<(), Broken> {
     world.network.heal();
     world.network.weather = Weather::FAIR;
@@ -113,7 +114,8 @@ fn heal(world: &mut World) -> Result<(), Broken> {
             None => in_time(world, until_ms, "the replicas do not become even")?,
         }
     };
-    world.see_end(&members)
+    world.see_end(&members)?;
+    world.see_histories()
 }
 
 fn in_time(world: &mut World, until_ms: u64, what: &str) -> Result<(), Broken> {

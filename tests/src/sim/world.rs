@@ -1,15 +1,17 @@
 //! The simulated world: replicas, clients, network, disks and time in one thread. All of it follows from the seed.
 
-use super::client::{Attempt, Client, Context};
+use super::client::{Answered, Attempt, Client, Context, Wish};
 use super::digest::Digest;
 use super::disk::{Disk, Job};
+use super::histories::Histories;
 use super::invariants::{Invariant, Nodes, Seen, all};
 use super::network::Network;
 use super::node::{Node, address};
 use super::setup::Setup;
+use crate::linear::models::RegisterAnswer;
 use crate::rng::Rng;
-use lock_rsm::consensus::{Member, Membership, Message, ReplicaId};
-use lock_rsm::rsm::core::{Answer, Effects, Input, Proposal, Refused, Task, Write};
+use lock_rsm::consensus::{Member, Membership, Message, ReadError, ReplicaId};
+use lock_rsm::rsm::core::{Answer, Applied, Effects, Input, Outcome, Proposal, Refused, Task, Write};
 use std::collections::BTreeMap;
 
 /// A broken invariant.
@@ -51,6 +53,12 @@ pub struct Counts {
     pub masters: u64,
     /// Requests answered.
     pub acknowledged: u64,
+    /// Reads answered without the log.
+    pub reads: u64,
+    /// Operations whose history was looked at in the end.
+    pub checked: u64,
+    /// Those of unknown outcome among them.
+    pub unknown: u64,
     /// Replicas killed, failed disks included.
     pub crashes: u64,
     /// Disks that failed.
@@ -73,6 +81,9 @@ impl Counts {
         self.steps += other.steps;
         self.masters += other.masters;
         self.acknowledged += other.acknowledged;
+        self.reads += other.reads;
+        self.checked += other.checked;
+        self.unknown += other.unknown;
         self.crashes += other.crashes;
         self.disk_failures += other.disk_failures;
         self.installed += other.installed;
@@ -101,6 +112,8 @@ pub struct World {
     pub counts: Counts,
     /// One more than the greatest place that was answered.
     pub answered: u64,
+    /// What the clients asked of registers and locks, and were answered.
+    histories: Histories,
     invariants: Vec<Box<dyn Invariant>>,
     digest: Digest,
     events: BTreeMap<(u64, u64), Event>,
@@ -125,6 +138,7 @@ impl World {
             clients: Vec::new(),
             counts: Counts::default(),
             answered: 0,
+            histories: Histories::default(),
             invariants: all(),
             digest: Digest::default(),
             events: BTreeMap::new(),
@@ -268,8 +282,10 @@ impl World {
         let node = self.nodes.get_mut(&id).expect("it exists");
         let now_ms = node.clock(self.now_ms);
         let Some(process) = node.process.as_mut() else { return Ok(()) };
-        let Effects { messages, writes, tasks, pieces, ask_in, refused, done, .. } =
-            process.core.take_effects(now_ms);
+        let Effects {
+            messages, writes, tasks, pieces, reads_ready, reads_failed, ask_in, refused, done, ..
+        } = process.core.take_effects(now_ms);
+        process.reads.confirmed(reads_ready);
         for (to, message) in messages {
             self.transmit(id, to, message)?;
         }
@@ -282,6 +298,8 @@ impl World {
         }
         pieces.into_iter().for_each(|wanted| self.give_disk(id, Job::Piece(wanted)));
         refused.into_iter().for_each(|(token, why): (u64, Refused)| self.answer(id, token, &Err(why)));
+        reads_failed.into_iter().for_each(|token| self.read_refused(id, token, Refused::NotMaster));
+        self.answer_reads(id);
         if ask_in {
             self.ask_in(id);
         }
@@ -349,6 +367,38 @@ impl World {
         }
     }
 
+    /// A client wants a register read without a word of it in the log.
+    fn ask_read(&mut self, id: ReplicaId, token: u64, register: u64) -> Result<(), Broken> {
+        let now_ms = self.nodes[&id].clock(self.now_ms);
+        let Some(process) = self.node(id).process.as_mut() else { return Ok(()) };
+        match process.core.read(now_ms, token) {
+            Ok(()) => process.reads.ask(token, register),
+            Err(ReadError::NotMaster { .. }) => self.read_refused(id, token, Refused::NotMaster),
+            Err(ReadError::Overloaded { .. }) => self.read_refused(id, token, Refused::Busy),
+        }
+        self.pump(id)
+    }
+
+    fn read_refused(&mut self, id: ReplicaId, token: u64, why: Refused) {
+        if let Some(process) = self.node(id).process.as_mut() {
+            process.reads.failed(token);
+        }
+        self.answer(id, token, &Err(why));
+    }
+
+    /// Answers what is confirmed and may be read by now.
+    fn answer_reads(&mut self, id: ReplicaId) {
+        let Some(process) = self.node(id).process.as_mut() else { return };
+        let due = process.reads.take_due(process.program.applied().seq);
+        let services = process.services.clone();
+        for (token, register) in due {
+            let value = RegisterAnswer::Value(services.register_value(register));
+            let reply = rpc::codec::encode(&value).into();
+            self.counts.reads += 1;
+            self.answer(id, token, &Ok(Applied::Executed(Outcome::Done(reply))));
+        }
+    }
+
     /// Goes on to the next thing that is due.
     pub fn step(&mut self) -> Result<(), Broken> {
         let ((at_ms, _), event) = self.events.pop_first().expect("ticks never end");
@@ -385,9 +435,14 @@ impl World {
                 self.counts.asked_in += u64::from(self.nodes[&to].is_master());
                 self.input(to, Input::Asked { id, address })
             }
-            Event::Ask { client, attempt: Attempt { to, token: ticket, key, command } } => {
+            Event::Ask { client, attempt: Attempt { to, token: ticket, wish } } => {
                 self.asked.insert(ticket, client);
-                self.input(to, Input::Propose(Proposal { key, command, ticket }))
+                match wish {
+                    Wish::Execute(key, command) => {
+                        self.input(to, Input::Propose(Proposal { key, command, ticket }))
+                    }
+                    Wish::Read(register) => self.ask_read(to, ticket, register),
+                }
             }
             Event::Answer { client, token, answer, hint } => self.answered(client, token, answer, hint),
             Event::DiskDone { id, incarnation } => self.disk_done(id, incarnation),
@@ -413,12 +468,10 @@ impl World {
         hint: Option<ReplicaId>,
     ) -> Result<(), Broken> {
         let (clients, mut context) = self.context();
-        let acknowledged = clients[client].answer(token, answer, hint, context.now_ms, &mut context.lent);
-        let acknowledged =
-            acknowledged.map_err(|what| Broken { invariant: "every request is answered", what })?;
-        if let Some(acknowledged) = acknowledged {
-            self.counts.acknowledged += 1;
-            self.digest.add(acknowledged.place);
+        let answered = clients[client].answer(token, answer, hint, context.now_ms, &mut context.lent);
+        let answered = answered.map_err(|what| Broken { invariant: "every request is answered", what })?;
+        self.counts.acknowledged += u64::from(answered != Answered::Nothing);
+        if let Answered::Append(acknowledged) = answered {
             self.see(0, &Seen::Acknowledged(&acknowledged))?;
             self.answered = self.answered.max(acknowledged.place + 1);
         }
@@ -427,8 +480,14 @@ impl World {
 
     fn context(&mut self) -> (&mut [Client], Lent<'_>) {
         let replicas = self.nodes.len();
-        let lent =
-            Context { rng: &mut self.rng, tokens: &mut self.tokens, replicas, answered: self.answered };
+        let lent = Context {
+            rng: &mut self.rng,
+            tokens: &mut self.tokens,
+            replicas,
+            answered: self.answered,
+            histories: &mut self.histories,
+            at: self.counts.steps,
+        };
         (&mut self.clients, Lent { now_ms: self.now_ms, lent })
     }
 
@@ -486,7 +545,7 @@ impl World {
     /// Shows the invariants what the program holds after a task.
     fn look_at(&mut self, id: ReplicaId, task: &Task) -> Result<(), Broken> {
         let Some(process) = self.node(id).process.as_mut() else { return Ok(()) };
-        let register = process.register.clone();
+        let services = process.services.clone();
         let is_hashed = match task {
             Task::Apply(entries) => entries.iter().any(|entry| entry.stamp.seq.is_multiple_of(HASH_EVERY)),
             Task::Restore(..) | Task::Snapshot(_) => true,
@@ -496,11 +555,11 @@ impl World {
         match task {
             Task::Apply(entries) => {
                 for entry in entries {
-                    register.with(|content| self.see(id, &Seen::Applied(entry, content)))?;
+                    services.with(|content| self.see(id, &Seen::Applied(entry, content)))?;
                 }
             }
             Task::Restore(meta, _) => {
-                register.with(|content| self.see(id, &Seen::Restored(meta, content)))?
+                services.with(|content| self.see(id, &Seen::Restored(meta, content)))?
             }
             Task::Snapshot(_) | Task::View(..) => {}
         }
@@ -514,10 +573,16 @@ impl World {
     pub fn see_end(&mut self, members: &[ReplicaId]) -> Result<(), Broken> {
         for &id in members {
             let Some(process) = &self.nodes[&id].process else { continue };
-            let content = process.register.with(Clone::clone);
+            let content = process.services.with(Clone::clone);
             self.digest.add(content.chain);
             self.see(id, &Seen::End(&content))?;
         }
+        Ok(())
+    }
+
+    /// Looks for one order of everything that explains what the clients were answered.
+    pub fn see_histories(&mut self) -> Result<(), Broken> {
+        (self.counts.checked, self.counts.unknown) = self.histories.check()?;
         Ok(())
     }
 
@@ -565,9 +630,17 @@ impl Event {
             }
             Event::Ask { client, attempt } => {
                 digest.add_all(&[4, *client as u64, attempt.to, attempt.token]);
-                digest.add_bytes(&attempt.command);
+                match &attempt.wish {
+                    Wish::Execute(_, command) => digest.add_bytes(command),
+                    Wish::Read(register) => digest.add(*register),
+                }
             }
-            Event::Answer { client, token, .. } => digest.add_all(&[5, *client as u64, *token]),
+            Event::Answer { client, token, answer, .. } => {
+                digest.add_all(&[5, *client as u64, *token]);
+                if let Ok(Applied::Executed(Outcome::Done(reply))) = answer {
+                    digest.add_bytes(reply);
+                }
+            }
             Event::Asked { to, id, .. } => digest.add_all(&[8, *to, *id]),
             Event::DiskDone { id, incarnation } => digest.add_all(&[6, *id, *incarnation]),
             Event::TaskDue { id, incarnation } => digest.add_all(&[7, *id, *incarnation]),

@@ -59,6 +59,7 @@ impl Checker {
     /// A replica's outputs, before anything is done with them.
     pub(crate) fn outputs(&mut self, core: &Core, outputs: &Outputs, disks: &BTreeMap<ReplicaId, &Disk>) {
         self.steps += 1;
+        assert_eq!(core.malformed_messages(), 0, "replica {} was told nonsense", core.id());
         self.follow_log(core.id(), outputs);
         for entry in &outputs.committed {
             self.commit(entry, core, disks);

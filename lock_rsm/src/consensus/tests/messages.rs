@@ -1,8 +1,9 @@
 //! Messages as they travel, and messages that make no sense.
 
-use super::driven::{Driven, append, command, entries, stamp};
+use super::driven::{Driven, T, append, command, entries, stamp};
 use super::setup::founders;
-use crate::consensus::{Body, Entry, Membership, Message, Payload, SnapshotMeta, Viewstamp};
+use crate::consensus::types::COUNTED_MAX;
+use crate::consensus::{Body, Entry, Membership, Message, Payload, Role, SnapshotMeta, Viewstamp};
 use bytes::Bytes;
 
 fn one_of_each() -> Vec<Body> {
@@ -61,6 +62,15 @@ fn nonsense_is_counted_and_changes_nothing() {
         snapshot(meta(stamp(1, 0), founders(3)), 0),
         snapshot(meta(stamp(1, 1), twice), 0),
         snapshot(meta(stamp(1, 1), founders(3)), u64::MAX),
+        Body::PreVote { last: stamp(1, u64::MAX) },
+        Body::PreVoteReply { campaign_view: u64::MAX, granted: true },
+        Body::RequestVote { last: stamp(u64::MAX, 1), hand_over: true },
+        append(stamp(1, u64::MAX - 1), vec![command(1, u64::MAX)], u64::MAX - 1),
+        append(Viewstamp::ZERO, vec![], u64::MAX),
+        Body::Appended { matched: u64::MAX },
+        Body::AppendRefused { previous: stamp(1, u64::MAX), hint: stamp(1, 2) },
+        Body::Heartbeat { committed: u64::MAX, round: 0, sent_ms: 0 },
+        Body::SnapshotReply { stamp: stamp(1, u64::MAX), next: 0 },
     ];
     let mut one = Driven::new(3);
     one.sync();
@@ -78,6 +88,37 @@ fn a_replica_does_not_listen_to_itself() {
     let mut one = Driven::new(3);
     one.receive(1, 7, append(Viewstamp::ZERO, entries(&[1]), 0));
     assert_eq!((one.core.view(), one.core.malformed_messages()), (0, 1));
+}
+
+/// A view that no group ever comes to: whoever believed in it could never open the next one.
+#[test]
+fn absurd_views_are_not_believed() {
+    let mut one = Driven::new(3);
+    for (body, count) in one_of_each().into_iter().zip(1..) {
+        one.receive(2, u64::MAX, body);
+        assert_eq!((one.core.malformed_messages(), one.core.view()), (count, 0));
+    }
+    assert!(one.sync().hard_state.is_none());
+}
+
+/// How far ahead a view is says nothing: a replica that was away may hear of any. But where the numbers end, views end.
+#[test]
+fn the_last_view_is_followed_and_nobody_campaigns_for_the_next() {
+    let mut one = Driven::new(3);
+    one.receive(2, COUNTED_MAX, Body::Heartbeat { committed: 0, round: 0, sent_ms: 0 });
+    assert_eq!((one.core.view(), one.core.master()), (COUNTED_MAX, Some(2)));
+    one.sync();
+    one.wait(3 * T);
+    assert_eq!((one.core.role(), one.core.view()), (Role::Slave, COUNTED_MAX));
+    assert!(one.sync().messages.is_empty());
+}
+
+#[test]
+fn votes_of_strangers_are_not_even_remembered() {
+    let mut one = Driven::new(3);
+    one.wait(2 * T);
+    (70..99).for_each(|id| one.receive(id, 0, Body::PreVoteReply { campaign_view: 1, granted: true }));
+    assert_eq!(one.core.role(), Role::PreCandidate);
 }
 
 #[test]

@@ -203,10 +203,19 @@ fn heartbeats_carry_the_commit_position_as_far_as_the_member_has_it() {
 }
 
 #[test]
-#[should_panic(expected = "were acknowledged")]
-fn a_slave_that_lost_what_it_acknowledged_stops() {
+fn a_slave_commits_nothing_that_it_does_not_have() {
     let mut one = Driven::with_log(3, &[1]);
     one.receive(2, 1, Body::Heartbeat { committed: 5, round: 0, sent_ms: 0 });
+    assert_eq!((one.core.committed(), one.core.malformed_messages()), (0, 1));
+}
+
+#[test]
+fn a_master_believes_no_acknowledgement_of_what_it_did_not_send() {
+    let mut one = Driven::settled_master(3);
+    one.agree(2, 2);
+    one.agree(3, 1 << 62);
+    one.agree(3, u64::MAX);
+    assert_eq!((one.core.committed(), one.core.malformed_messages()), (1, 3));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use super::super::store::LogWrite;
 use super::super::types::View;
 use super::waiting::Refused;
-use crate::consensus::{Entry, Message, ReplicaId, SnapshotMeta, SnapshotWanted, ViewInfo};
+use crate::consensus::{Entry, Message, ReadReady, ReplicaId, SnapshotMeta, SnapshotWanted, ViewInfo};
 use bytes::Bytes;
 
 /// What is to be done since the effects were last taken.
@@ -19,6 +19,10 @@ pub struct Effects<T> {
     pub tasks: Vec<Task>,
     /// Pieces of the snapshot on disk to read after the `writes`, for [`Input::Piece`](super::Input::Piece).
     pub pieces: Vec<SnapshotWanted>,
+    /// Reads that a majority confirmed: each may be answered once the program has applied its seq.
+    pub reads_ready: Vec<ReadReady>,
+    /// Reads that this replica will never answer, because it is no longer the master. They are to be asked for elsewhere.
+    pub reads_failed: Vec<u64>,
     /// This replica hears of no master, perhaps because it does not belong to the group (any more): every replica that may
     /// know the group, or at least its master, should be told so by [`Input::Asked`](super::Input::Asked).
     pub ask_in: bool,
@@ -40,6 +44,8 @@ impl<T> Default for Effects<T> {
             writes: Vec::new(),
             tasks: Vec::new(),
             pieces: Vec::new(),
+            reads_ready: Vec::new(),
+            reads_failed: Vec::new(),
             ask_in: false,
             retired: None,
             has_left: false,

@@ -14,7 +14,8 @@
 //! 1. Hands in any number of [`Input`]s by [`ReplicaCore::step`].
 //! 2. Takes the [`Effects`] and carries them out: `messages` are sent at once; `writes` reach the disk in order, and each
 //!    is reported by [`Input::Persisted`] when it and all before it are durable; `tasks` are performed by the [`Program`],
-//!    in order; `pieces` are read from the disk and come back as [`Input::Piece`]; when `ask_in` is set, every other replica
+//!    in order; `pieces` are read from the disk and come back as [`Input::Piece`]; `reads_ready` and `reads_failed` are what
+//!    became of [`ReplicaCore::read`], in a driver that uses it; when `ask_in` is set, every other replica
 //!    that may be there is told by [`Input::Asked`], unless it knows from [`Effects::retired`] that this one has left for good:
 //!    then this one is told so by [`Input::Retired`].
 //! 3. Hands the answers in the program's [`Report`] to whoever is named by the ticket, stores its snapshot and says so by

@@ -3,7 +3,7 @@
 use super::super::store::{LogWrite, Snapshot};
 use super::effects::{Task, Write};
 use super::incoming::Progress;
-use super::replica::ReplicaCore;
+use super::replica::{AFTER_PERSIST_MAX, ReplicaCore};
 use super::waiting::Ticket;
 use crate::consensus::{Entry, InstallSnapshot, Outputs, SnapshotChunk};
 
@@ -24,6 +24,8 @@ impl<T: Ticket> ReplicaCore<T> {
         }
         self.deliver(outputs.committed);
         self.effects.pieces.append(&mut outputs.snapshots_wanted);
+        self.effects.reads_ready.append(&mut outputs.reads_ready);
+        self.effects.reads_failed.append(&mut outputs.reads_failed);
         self.receive_snapshot(now_ms, outputs.snapshot_chunks);
     }
 
@@ -42,8 +44,10 @@ impl<T: Ticket> ReplicaCore<T> {
         let messages = std::mem::take(&mut outputs.after_persist);
         if self.persisted >= self.submitted {
             self.effects.messages.extend(messages);
-        } else if !messages.is_empty() {
-            self.after_persist.push_back((self.submitted, messages));
+        } else {
+            let room = AFTER_PERSIST_MAX.saturating_sub(self.after_persist.len());
+            let waiting = messages.into_iter().take(room).map(|message| (self.submitted, message));
+            self.after_persist.extend(waiting);
         }
     }
 

@@ -11,12 +11,15 @@ use super::membership::Standing;
 use super::views::Adoption;
 use super::waiting::{Ticket, Waiting};
 use crate::consensus::{
-    Body, Config, Core, Membership, MembershipError, Message, ReplicaId, Role, Viewstamp,
+    Body, Config, Core, Membership, MembershipError, Message, ReadError, ReplicaId, Role, Viewstamp,
 };
 use std::collections::VecDeque;
 
 /// Bytes of committed entries that may wait to be applied before this replica takes no more.
 pub(super) const BACKLOG_BYTES_MAX: u64 = 64 << 20;
+/// Messages that may wait for the disk; more are lost, as they may be on any network. A disk that stands still must not make
+/// this replica collect the answers to everything that it is asked meanwhile.
+pub(super) const AFTER_PERSIST_MAX: usize = 16 << 10;
 /// Bytes of one command.
 pub const COMMAND_BYTES_MAX: usize = 4 << 20;
 
@@ -82,8 +85,8 @@ pub struct ReplicaCore<T> {
     /// The last batch given out to be written, and the last one reported to be on disk.
     pub(super) submitted: u64,
     pub(super) persisted: u64,
-    /// Messages that wait for a batch to be on disk.
-    pub(super) after_persist: VecDeque<(u64, Vec<(ReplicaId, Message)>)>,
+    /// Messages that wait for a batch to be on disk, and which; at most [`AFTER_PERSIST_MAX`].
+    pub(super) after_persist: VecDeque<(u64, (ReplicaId, Message))>,
     pub(super) incoming: Incoming,
     pub(super) adoption: Adoption,
     pub(super) standing: Standing,
@@ -176,6 +179,12 @@ impl<T: Ticket> ReplicaCore<T> {
         self.core.propose_membership(now_ms, membership)
     }
 
+    /// Asks for a read to be confirmed by a majority, with nothing put into the log: [`Core::read`]. What comes of it is in
+    /// [`Effects::reads_ready`] and [`Effects::reads_failed`].
+    pub fn read(&mut self, now_ms: u64, token: u64) -> Result<(), ReadError> {
+        self.core.read(now_ms, token)
+    }
+
     /// Whether a majority follows this replica as the master. What guards everything that only a master may say, together
     /// with the view having been announced.
     pub fn leads(&self, now_ms: u64) -> bool {
@@ -235,8 +244,8 @@ impl<T: Ticket> ReplicaCore<T> {
     fn on_disk(&mut self, now_ms: u64, number: u64) {
         self.persisted = number;
         while self.after_persist.front().is_some_and(|(needs, _)| *needs <= number) {
-            let (_, messages) = self.after_persist.pop_front().expect("just looked at");
-            self.effects.messages.extend(messages);
+            let (_, message) = self.after_persist.pop_front().expect("just looked at");
+            self.effects.messages.push(message);
         }
         self.core.persisted(now_ms, number);
     }

@@ -165,8 +165,11 @@ impl Desk {
         if self.shared.retired.lock().contains(&request.id) {
             return JoinReply::Retired;
         }
-        // It asks again.
-        let _ = entrance.asked.try_send((request.id, request.address));
+        // It asks again. An address that is none would stay in the membership for ever.
+        match rpc::addr::parse(&request.address) {
+            Ok(_) => drop(entrance.asked.try_send((request.id, request.address))),
+            Err(error) => tracing::debug!("somebody asks to be taken in: {error}"),
+        }
         JoinReply::Noted(self.shared.view().members)
     }
 

@@ -10,6 +10,7 @@ mod equal_states;
 mod exactly_once;
 mod leader_completeness;
 mod log_matching;
+mod no_nonsense;
 mod one_change_at_a_time;
 mod one_master_per_view;
 mod one_vote_per_view;
@@ -20,7 +21,7 @@ mod same_sequence;
 use super::client::Acknowledged;
 use super::disk::Disk;
 use super::node::Node;
-use super::register::{Content, mix};
+use super::services::{Content, mix};
 use lock_rsm::consensus::{Core, Entry, Message, Payload, ReplicaId, SnapshotMeta, Viewstamp};
 use lock_rsm::rsm::LogWrite;
 use std::collections::BTreeMap;
@@ -78,6 +79,7 @@ pub fn all() -> Vec<Box<dyn Invariant>> {
         Box::<exactly_once::ExactlyOnce>::default(),
         Box::<acknowledged_stay::AcknowledgedStay>::default(),
         Box::<replies_in_order::RepliesInOrder>::default(),
+        Box::<no_nonsense::NoNonsense>::default(),
     ]
 }
 
