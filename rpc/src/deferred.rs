@@ -61,7 +61,7 @@ impl Pending {
     fn queue(mut self, outcome: Result<Response, Status>) -> Option<Arc<Conn>> {
         self.share.resize(outcome.as_ref().map_or(0, Response::size));
         let reply = self.session.complete(self.id, outcome)?;
-        let conn = self.session.reply_conn()?;
+        let conn = self.session.reply_conn(self.id)?;
         if conn.has_room() {
             conn.push(reply);
             return Some(conn);

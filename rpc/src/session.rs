@@ -99,6 +99,13 @@ impl Session {
     async fn call(self: &Arc<Self>, frame: Frame) {
         let at_most_once = frame.flags & AT_MOST_ONCE != 0;
         let id = CallId { proc: frame.proc, xid: frame.xid, at_most_once };
+        let route = self.shared.routes.get(&frame.proc);
+        // Before the call is admitted: whoever waits here may end with its connection, and what was admitted and never begun
+        // would be in progress for ever.
+        let share = match route {
+            Some(Route::Async(_) | Route::Deferred(_)) => Some(self.share_of(&frame).await),
+            _ => None,
+        };
         if at_most_once {
             match self.shared.clients.admit(&self.client, frame.xid, frame.xid_rep) {
                 Admission::New => {}
@@ -108,22 +115,22 @@ impl Session {
                 Admission::Full => return self.refuse(id, Status::OVERLOADED),
             }
         }
-        match self.shared.routes.get(&frame.proc) {
-            Some(Route::Sync(handler)) => {
+        match (route, share) {
+            (Some(Route::Sync(handler)), _) => {
                 self.shared.count(id.proc);
                 let outcome = run_sync(handler.as_ref(), &self.info(), &frame.body);
                 let reply = self.complete(id, outcome);
                 self.send(reply);
             }
-            Some(Route::Async(handler)) => {
+            (Some(Route::Async(handler)), Some(share)) => {
                 self.shared.count(id.proc);
-                self.start(handler.clone(), id, frame).await;
+                self.start(handler.clone(), id, frame, share).await;
             }
-            Some(Route::Deferred(handler)) => {
+            (Some(Route::Deferred(handler)), Some(share)) => {
                 self.shared.count(id.proc);
-                self.defer(handler, id, frame).await;
+                self.defer(handler, id, frame, share);
             }
-            None => {
+            _ => {
                 let reply = self.complete(id, Err(Status::NO_SUCH_PROC));
                 self.send(reply);
             }
@@ -136,8 +143,7 @@ impl Session {
     }
 
     /// Runs a waiting handler: here if it is ready at once, otherwise as a task.
-    async fn start(self: &Arc<Self>, handler: Arc<dyn AsyncHandler>, id: CallId, frame: Frame) {
-        let share = self.share_of(&frame).await;
+    async fn start(self: &Arc<Self>, handler: Arc<dyn AsyncHandler>, id: CallId, frame: Frame, share: Share) {
         let bulky = !frame.payload.is_empty();
         let request = self.request(frame);
         let mut work: BoxFuture<'static, ()> = Box::pin(self.clone().run_async(handler, id, request, share));
@@ -170,8 +176,8 @@ impl Session {
     }
 
     /// Hands a call to a handler that replies by itself.
-    async fn defer(self: &Arc<Self>, handler: &DeferredFn, id: CallId, frame: Frame) {
-        let responder = Responder::new(self.clone(), id, self.share_of(&frame).await);
+    fn defer(self: &Arc<Self>, handler: &DeferredFn, id: CallId, frame: Frame, share: Share) {
+        let responder = Responder::new(self.clone(), id, share);
         let request = self.request(frame);
         // The responder replies for a handler that panics.
         if catch_unwind(AssertUnwindSafe(|| handler(request, responder))).is_err() {
@@ -190,15 +196,20 @@ impl Session {
         let outcome = AssertUnwindSafe(running).catch_unwind().await.unwrap_or_else(|_| Err(fault(id.proc)));
         share.resize(outcome.as_ref().map_or(0, Response::size));
         let Some(reply) = self.complete(id, outcome) else { return };
-        let Some(conn) = self.reply_conn() else { return };
+        let Some(conn) = self.reply_conn(id) else { return };
         conn.wait_for_room().await;
         conn.push(reply);
         if share.is_alone() { conn.flush() } else { conn.wake() }
     }
 
-    /// Where a late reply goes: the caller may have reconnected meanwhile, and waits on its newest connection.
-    pub fn reply_conn(&self) -> Option<Arc<Conn>> {
-        if self.conn.is_closed() { self.client.newest() } else { Some(self.conn.clone()) }
+    /// Where a late reply goes: the caller may have reconnected meanwhile, and waits on its newest connection. A call that may
+    /// be executed more than once is sent again there and gets the reply to that; this one would be taken for it.
+    pub fn reply_conn(&self, id: CallId) -> Option<Arc<Conn>> {
+        match self.conn.is_closed() {
+            false => Some(self.conn.clone()),
+            true if id.at_most_once => self.client.newest(),
+            true => None,
+        }
     }
 
     /// The reply frame, remembered if it has to be; `None` when the client gave the call up.

@@ -121,7 +121,8 @@ impl DiskStore {
         let snapshots = Snapshots::of(dir, Arc::clone(&lock));
         let snapshot = saved.as_ref().map(|saved| snapshots.read(saved)).transpose()?;
         let base = saved.as_ref().map_or(Viewstamp::ZERO, |saved| saved.meta.stamp);
-        let mark = Mark { hard_state, last: entries.last().map_or(base, |entry| entry.stamp) };
+        let last = entries.last().map_or(base, |entry| entry.stamp);
+        let mark = Mark { hard_state, last, frame: last_frame };
         let watermark = Watermark::check(dir, &mark)?;
         if let Some(missing) = Progress::read(dir)?.and_then(|noted| noted.missing_in(&mark)) {
             return Err(StoreError::damaged(dir, format!("log/ is not what its PROGRESS says: {missing}")));
@@ -140,29 +141,25 @@ impl DiskStore {
         let Opened { recovered, saved, file, frame, watermark, format } = opened;
         let base = saved.as_ref().map_or(Viewstamp::ZERO, |saved| saved.meta.stamp);
         let spans = Spans::of(base, &recovered.entries);
-        let mark = Mark { hard_state: recovered.hard_state, last: spans.last() };
+        let hard_state = recovered.hard_state;
         let mut head = Frame::default();
         head.add(&Item::Whole);
-        add_base(
-            &mut head,
-            &recovered.identity,
-            recovered.founding.as_ref(),
-            mark.hard_state,
-            saved.as_ref(),
-        );
+        add_base(&mut head, &recovered.identity, recovered.founding.as_ref(), hard_state, saved.as_ref());
         let mut frames = vec![head];
         for run in runs(&recovered.entries) {
             let mut frame = Frame::default();
             frame.add_entries(run);
             frames.push(frame);
         }
+        let last_frame = frame + frames.len() as u64 - 1;
+        let mark = Mark { hard_state, last: spans.last(), frame: last_frame };
         let segment = Segment::create(dir, file, frame, &frames)
             .map_err(|source| StoreError::io(&segment::path(dir, file), source))?;
         Ok(DiskStore {
             dir: dir.to_owned(),
             segment,
             number: file,
-            last_frame: frame + frames.len() as u64 - 1,
+            last_frame,
             older: VecDeque::new(),
             reaches: mark.last.seq,
             identity: recovered.identity.clone(),
@@ -194,6 +191,7 @@ impl DiskStore {
         let number = self.last_frame + 1;
         self.segment.append(number, frame).map_err(|source| self.failed(self.segment.path(), &source))?;
         self.last_frame = number;
+        self.mark.frame = number;
         self.reaches = self.reaches.max(self.spans.last().seq);
         for generation in std::mem::take(&mut self.superseded) {
             self.snapshots.remove(generation);
@@ -221,6 +219,7 @@ impl DiskStore {
             .map_err(|source| self.failed(&path, &source))?;
         self.older.push_back((self.number, self.reaches));
         (self.number, self.last_frame) = (number, frame);
+        self.mark.frame = frame;
         Ok(())
     }
 
@@ -228,14 +227,15 @@ impl DiskStore {
     fn drop_older(&mut self) {
         let covered = self.snapshot.as_ref().map_or(0, |saved| saved.meta.stamp.seq);
         while let Some((number, _)) = self.older.front().copied().filter(|(_, reaches)| *reaches <= covered) {
-            self.older.pop_front();
             let path = segment::path(&self.dir, number);
-            if let Err(error) = std::fs::remove_file(&path) {
-                tracing::warn!(
-                    "an old part of the log stays until the next start: {}: {error}",
-                    path.display()
-                );
+            if let Err(error) = std::fs::remove_file(&path)
+                && error.kind() != ErrorKind::NotFound
+            {
+                // Later ones stay, too: a log with a gap would be taken for damaged.
+                tracing::warn!("an old part of the log cannot be removed yet: {}: {error}", path.display());
+                return;
             }
+            self.older.pop_front();
         }
     }
 

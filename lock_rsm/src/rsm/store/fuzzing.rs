@@ -121,7 +121,7 @@ fn snapshots() -> Vec<Vec<u8>> {
 
 fn marks() -> Vec<Vec<u8>> {
     let hard_state = HardState { view: 4, voted_for: Some(7) };
-    vec![Mark { hard_state, last: Viewstamp::new(4, 100) }.sealed()]
+    vec![Mark { hard_state, last: Viewstamp::new(4, 100), frame: 300 }.sealed()]
 }
 
 fn rewrite_progress(bytes: &[u8]) -> Option<Vec<u8>> {
@@ -132,7 +132,7 @@ fn rewrite_progress(bytes: &[u8]) -> Option<Vec<u8>> {
 
 fn progress_marks() -> Vec<Vec<u8>> {
     let hard_state = HardState { view: 4, voted_for: None };
-    vec![progress::encode(Mark { hard_state, last: Viewstamp::new(3, 258) })]
+    vec![progress::encode(Mark { hard_state, last: Viewstamp::new(3, 258), frame: 300 })]
 }
 
 fn rewrite_format(bytes: &[u8]) -> Option<Vec<u8>> {

@@ -4,8 +4,8 @@
 //! survives the death of the process, which is when the log's end is most likely to be looked at again; after a power
 //! failure it may be old, and what it says is a lower bound all the same: it was true when it was written.
 //!
-//! Layout: a sealed record ([`rpc::record`], version 1) of view (u64), vote (u64, 0 for none), and the view (u64) and seq
-//! (u64) of the log's last entry, all little-endian: always 37 bytes, within one sector. A file that does not open is
+//! Layout: a sealed record ([`rpc::record`], version 1) of view (u64), vote (u64, 0 for none), the view (u64) and seq (u64)
+//! of the log's last entry, and the number of its last frame (u64), all little-endian: always 45 bytes, within one sector. A file that does not open is
 //! passed over: a power failure may have torn it.
 
 use super::StoreError;
@@ -71,21 +71,22 @@ impl Progress {
 }
 
 pub(super) fn encode(mark: Mark) -> Vec<u8> {
-    let Mark { hard_state, last } = mark;
-    let numbers = [hard_state.view, hard_state.voted_for.unwrap_or(0), last.view, last.seq];
+    let Mark { hard_state, last, frame } = mark;
+    let numbers = [hard_state.view, hard_state.voted_for.unwrap_or(0), last.view, last.seq, frame];
     rpc::record::seal(VERSION, &numbers.map(u64::to_le_bytes).concat())
 }
 
 pub(super) fn decode(bytes: &[u8]) -> Option<Mark> {
     let Ok((VERSION, body)) = rpc::record::open(bytes) else { return None };
     let (numbers, []) = body.as_chunks::<8>() else { return None };
-    let [view, vote, last_view, last_seq] = *numbers else { return None };
+    let [view, vote, last_view, last_seq, frame] = *numbers else { return None };
     Some(Mark {
         hard_state: HardState {
             view: u64::from_le_bytes(view),
             voted_for: Some(u64::from_le_bytes(vote)).filter(|id| *id != 0),
         },
         last: Viewstamp::new(u64::from_le_bytes(last_view), u64::from_le_bytes(last_seq)),
+        frame: u64::from_le_bytes(frame),
     })
 }
 
@@ -95,14 +96,18 @@ mod tests {
 
     #[test]
     fn the_file_is_these_bytes() {
-        let mark =
-            Mark { hard_state: HardState { view: 4, voted_for: Some(7) }, last: Viewstamp::new(3, 258) };
+        let mark = Mark {
+            hard_state: HardState { view: 4, voted_for: Some(7) },
+            last: Viewstamp::new(3, 258),
+            frame: 5,
+        };
         let golden = [
-            1, 0x18, 0x3f, 0x86, 0xc1, // version, CRC-32
+            1, 0x86, 0x18, 0x2b, 0xc0, // version, CRC-32
             4, 0, 0, 0, 0, 0, 0, 0, // view
             7, 0, 0, 0, 0, 0, 0, 0, // vote
             3, 0, 0, 0, 0, 0, 0, 0, // last entry: view
             2, 1, 0, 0, 0, 0, 0, 0, // last entry: seq
+            5, 0, 0, 0, 0, 0, 0, 0, // last frame
         ];
         assert_eq!(encode(mark), golden);
         assert_eq!(decode(&golden), Some(mark));
@@ -116,15 +121,15 @@ mod tests {
         bytes[9] ^= 1;
         assert_eq!(decode(&bytes), None);
         assert_eq!(decode(&bytes[..20]), None);
-        assert_eq!(decode(&rpc::record::seal(VERSION, &[0; 31])), None);
-        assert_eq!(decode(&rpc::record::seal(2, &[0; 32])), None);
+        assert_eq!(decode(&rpc::record::seal(VERSION, &[0; 39])), None);
+        assert_eq!(decode(&rpc::record::seal(2, &[0; 40])), None);
     }
 
     #[test]
     fn it_goes_up_and_down_in_place() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(Progress::read(dir.path()).unwrap(), None);
-        let at = |view, seq| Mark { hard_state: HardState::default(), last: Viewstamp::new(view, seq) };
+        let at = |view, seq| Mark { last: Viewstamp::new(view, seq), ..Mark::default() };
         let mut progress = Progress::open(dir.path(), at(1, 1)).unwrap();
         progress.note(at(1, 9)).unwrap();
         assert_eq!(Progress::read(dir.path()).unwrap(), Some(at(1, 9)));

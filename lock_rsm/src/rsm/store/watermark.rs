@@ -24,6 +24,9 @@ const EVERY: Duration = Duration::from_secs(1);
 pub(super) struct Mark {
     pub(super) hard_state: HardState,
     pub(super) last: Viewstamp,
+    /// The number of the last frame. It only grows, so it tells also what the others cannot: that the frame is gone with
+    /// which the log went back.
+    pub(super) frame: u64,
 }
 
 impl Mark {
@@ -45,6 +48,12 @@ impl Mark {
         }
         if self.last > found.last {
             return Some(format!("its log ends at {} but reached {} before", found.last, self.last));
+        }
+        if self.frame > found.frame {
+            return Some(format!(
+                "its last record is number {} but there was a number {}",
+                found.frame, self.frame
+            ));
         }
         None
     }
@@ -126,7 +135,7 @@ mod tests {
     use super::*;
 
     fn mark(view: u64, voted_for: Option<u64>, last: (u64, u64)) -> Mark {
-        Mark { hard_state: HardState { view, voted_for }, last: Viewstamp::new(last.0, last.1) }
+        Mark { hard_state: HardState { view, voted_for }, last: Viewstamp::new(last.0, last.1), frame: 9 }
     }
 
     #[test]
@@ -137,6 +146,7 @@ mod tests {
         assert!(written.missing_in(&mark(3, Some(7), (4, 100))).is_some());
         assert!(written.missing_in(&mark(4, None, (4, 100))).is_some(), "a lost vote could be cast twice");
         assert!(written.missing_in(&mark(4, Some(7), (4, 99))).is_some());
+        assert!(written.missing_in(&Mark { frame: 8, ..mark(5, None, (5, 200)) }).is_some());
     }
 
     #[test]

@@ -201,6 +201,32 @@ fn the_last_acknowledged_record_is_missed_at_once() {
     assert_eq!(reopen(dir.path()).entries, entries(1, 1..=3));
 }
 
+/// Both marks were lowered before the log went back, so what was there before does as far as they go.
+#[test]
+fn the_loss_of_the_record_with_which_the_log_went_back_is_missed() {
+    let back = LogWrite { truncate_from: Some(6), append: entries(2, 6..=50), ..LogWrite::default() };
+    let alone = LogWrite { install: Some((snapshot(2, 9, 10), true)), ..LogWrite::default() };
+    for write in [back, alone] {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, end);
+        {
+            let (mut store, _) = open(dir.path());
+            store
+                .write(vec![promise(4, Some(7)), append(entries(1, 1..=5)), append(entries(3, 6..=60))])
+                .unwrap();
+            store.settle().unwrap();
+            path = journal(dir.path());
+            end = journal_end(&path);
+            store.write(vec![write]).unwrap();
+        }
+        let mut bytes = fs::read(&path).unwrap();
+        bytes[end + 30] ^= 1;
+        fs::write(&path, bytes).unwrap();
+        let message = refusal(dir.path());
+        assert!(message.contains("its last record is number 2 but there was a number 3"), "{message}");
+    }
+}
+
 #[test]
 fn a_refused_directory_opens_once_it_is_restored() {
     let dir = written();

@@ -157,3 +157,23 @@ fn files_of_others_are_not_touched() {
     assert!(refusal(dir.path()).contains("thesis.txt is no file of a log"));
     assert_eq!(fs::read_to_string(dir.path().join("log/thesis.txt")).unwrap(), "precious");
 }
+
+/// Gaps would be taken for damage.
+#[test]
+fn later_files_wait_for_one_that_cannot_be_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut store, _) = open(dir.path());
+    write_big(&mut store, 1, 1..=40);
+    let before = files(dir.path());
+    assert!(before.len() >= 3, "{before:?}");
+    let first = dir.path().join("log").join(&before[0]);
+    let content = fs::read(&first).unwrap();
+    fs::remove_file(&first).unwrap();
+    fs::create_dir(&first).unwrap();
+    save(&mut store, &snapshot(1, 39, 10));
+    assert_eq!(files(dir.path()), before);
+    fs::remove_dir(&first).unwrap();
+    fs::write(&first, content).unwrap();
+    write_big(&mut store, 1, 41..=41);
+    assert_eq!(files(dir.path()).len(), 1, "it is tried again");
+}
